@@ -1,0 +1,197 @@
+"""The one place that makes HTTP clients: proxies, redirects, headers, limits.
+
+A client is built off the I/O loop (it takes 80 to 270 ms, most of it certificates) and used on it. Calls to
+this machine and to private networks bypass proxies; redirects are not followed, so a key never travels to
+another host; what the environment holds for OpenAI goes to OpenAI's hosts alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import os
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    import httpx2
+    from openai import AsyncOpenAI
+
+PLACEHOLDER_KEY = "not-needed"  # the openai client refuses to be built without a key, local servers want none
+CONNECT_TIMEOUT_S = 5.0
+MAX_CONNECTIONS = 200
+RAW_RESPONSE = {"X-Stainless-Raw-Response": "stream"}  # makes the openai client hand over the unread response
+SENT_AT = "mamba_nb.sent_at"
+
+
+def is_openai_host(host: str) -> bool:
+    """Whether the host is OpenAI's own, the only one that its environment keys are for."""
+    return host == "api.openai.com" or host.endswith(".api.openai.com")
+
+
+def is_local_host(host: str) -> bool:
+    """Whether the host is this machine or a private network: loopback, private or link-local, or a bare name.
+
+    Names under `.local`, `.internal`, `.localhost` and names without a dot (`gpu-box`) count as private.
+    """
+    host = host.strip("[]").lower()
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return "." not in host or host.endswith((".localhost", ".local", ".internal", ".lan", ".home.arpa"))
+    return address.is_loopback or address.is_private or address.is_link_local
+
+
+def is_this_machine(host: str) -> bool:
+    """Whether the host is loopback, or the wildcard address that a server binds to."""
+    host = host.strip("[]").lower()
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return address.is_loopback or address.is_unspecified
+
+
+def proxy_for(base_url: str) -> str | None:
+    """The proxy in the environment that a call to this address would take by default, its password masked.
+
+    Returns:
+        None where there is none. This package bypasses it for local hosts; other programs may not.
+    """
+    from urllib.request import getproxies
+
+    proxy = getproxies().get(urlsplit(base_url).scheme)
+    if not proxy:
+        return None
+    parts = urlsplit(proxy)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl() if parts.netloc else proxy
+
+
+def build_client(
+    base_url: str,
+    api_key: str | None,
+    *,
+    connect_timeout_s: float = CONNECT_TIMEOUT_S,
+    headers: Mapping[str, str] | None = None,
+    trust_env: bool | None = None,
+) -> AsyncOpenAI:
+    """An openai client for one server. Blocks for 80 to 270 ms: call it off the loop.
+
+    Args:
+        base_url: The server's OpenAI address.
+        api_key: The key to send; None sends a placeholder, or `OPENAI_API_KEY` to OpenAI's own hosts.
+        connect_timeout_s: Seconds to wait for a connection. Silence afterwards is watched by the caller.
+        headers: Further headers for every request.
+        trust_env: Whether proxies from the environment count; None decides by the host.
+    """
+    import httpx2
+    from openai import AsyncOpenAI, DefaultAioHttpClient
+
+    host = urlsplit(base_url).hostname or ""
+    official = is_openai_host(host)
+    key = api_key or (os.environ.get("OPENAI_API_KEY") if official else None) or PLACEHOLDER_KEY
+    timeout = httpx2.Timeout(None, connect=connect_timeout_s)
+    given = {name.lower() for name in headers or {}}
+    scrub = () if official else _names_from_environment(given)
+
+    async def stamp(request: httpx2.Request) -> None:
+        for name in scrub:
+            request.headers.pop(name, None)
+        if not official and "authorization" not in given:
+            request.headers["Authorization"] = f"Bearer {key}"  # whatever OPENAI_CUSTOM_HEADERS put there
+        request.extensions[SENT_AT] = time.monotonic()
+
+    http_client = DefaultAioHttpClient(
+        trust_env=not is_local_host(host) if trust_env is None else trust_env,
+        follow_redirects=False,
+        timeout=timeout,
+        limits=httpx2.Limits(
+            max_connections=MAX_CONNECTIONS, max_keepalive_connections=MAX_CONNECTIONS, keepalive_expiry=30
+        ),
+        event_hooks={"request": [stamp]},
+    )
+    return AsyncOpenAI(
+        base_url=base_url,
+        api_key=key,
+        max_retries=0,  # the SDK would also retry read timeouts, which queues a second generation
+        timeout=timeout,
+        http_client=http_client,
+        default_headers=dict(headers or {}),
+    )
+
+
+def _names_from_environment(given: set[str]) -> tuple[str, ...]:
+    """Headers that the openai client takes from the environment: organisation, project, custom ones."""
+    custom = os.environ.get("OPENAI_CUSTOM_HEADERS", "")
+    names = ["openai-organization", "openai-project"]
+    names += [line.partition(":")[0].strip().lower() for line in custom.splitlines() if ":" in line]
+    kept = given | {"authorization", "content-type", "accept"}
+    return tuple(name for name in names if name not in kept)
+
+
+def sent_at(response: httpx2.Response) -> float:
+    """When the request went out, on `time.monotonic`'s clock: stamped as it is handed to the transport."""
+    return float(response.request.extensions[SENT_AT])
+
+
+async def send(
+    client: AsyncOpenAI, path: str, body: Mapping[str, Any] | None = None, *, method: str = "POST"
+) -> httpx2.Response:
+    """Send one request through the openai client, and give the response with its body unread.
+
+    The caller reads and closes it. Statuses from 400 raise the SDK's errors, as does a redirect.
+
+    Args:
+        client: From `build_client`.
+        path: Relative to the base URL, or a whole address on the same server.
+        body: JSON body of a POST.
+        method: `POST` or `GET`.
+    """
+    import httpx2
+
+    options: Any = {"headers": RAW_RESPONSE}
+    if method == "GET":
+        return await client.get(path, cast_to=httpx2.Response, options=options)
+    return await client.post(path, body=body, cast_to=httpx2.Response, options=options)
+
+
+async def get_json(client: AsyncOpenAI, path: str, *, timeout_s: float, most_bytes: int = 8_000_000) -> Any:
+    """GET a JSON document.
+
+    Raises:
+        TimeoutError: If it has not come whole within `timeout_s`.
+        ValueError: If it is no JSON, or larger than `most_bytes`.
+    """
+    return await _json(client, path, None, timeout_s, most_bytes)
+
+
+async def post_json(
+    client: AsyncOpenAI, path: str, body: Mapping[str, Any], *, timeout_s: float, most_bytes: int = 200_000_000
+) -> Any:
+    """POST a JSON document and give the JSON that comes back; raises as `get_json` does."""
+    return await _json(client, path, body, timeout_s, most_bytes)
+
+
+async def _json(
+    client: AsyncOpenAI, path: str, body: Mapping[str, Any] | None, timeout_s: float, most_bytes: int
+) -> Any:
+    from pydantic_core import from_json
+
+    async with asyncio.timeout(timeout_s):
+        response = await send(client, path, body, method="GET" if body is None else "POST")
+        try:
+            data = bytearray()
+            async for piece in response.aiter_bytes():
+                data += piece
+                if len(data) > most_bytes:
+                    raise ValueError(f"{response.url} answered with more than {most_bytes:,} bytes.")
+        finally:
+            await response.aclose()
+    try:
+        return from_json(bytes(data))
+    except ValueError as error:
+        raise ValueError(f"{response.url} did not answer with JSON: {bytes(data[:200])!r}") from error

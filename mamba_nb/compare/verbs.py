@@ -1,0 +1,137 @@
+"""`compare` blocks and shows itself while it runs; `start_compare` gives a Run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from mamba_nb._bridge import Run, wait_with_ticks
+from mamba_nb.compare.engine import Engine, GridEvent
+from mamba_nb.compare.plan import ModelLike, make_plan
+from mamba_nb.records import Comparison
+
+if TYPE_CHECKING:
+    from mamba_nb.settings import AgentSettings
+
+__all__ = ["compare", "start_compare"]
+
+
+def compare(
+    models: ModelLike | Iterable[ModelLike],
+    prompts: Any,
+    *,
+    column: str | None = None,
+    template: str | None = None,
+    repeats: int = 1,
+    system: str | None = None,
+    seed: int | None = None,
+    max_concurrency: int | None = None,
+    settings: AgentSettings | None = None,
+    live: bool | None = None,
+    **params: Any,
+) -> Comparison:
+    """Put the same prompts to several models at once, and wait for the answers.
+
+        compare(["ollama/llama3.2", "embedded"], ["Why is the sky blue?", "Name three rivers."])
+
+    Each (server, model) is warmed up by one short request before any clock starts. Servers work side by side; on
+    one server there are at most `max_concurrency` requests at once, and a server that holds one model at a time
+    gets one model after the other. A cell that fails is a row with its error. In a notebook the answers are shown
+    as they grow, in a terminal there is a progress line.
+
+    Args:
+        models: Names, backends or variants; one, or several.
+        prompts: A string, a list of strings, a Series, a DataFrame, or a list of conversations.
+        column: The column of a DataFrame that holds the prompts.
+        template: A prompt with a DataFrame's columns in braces: `"Summarise: {text}"`.
+        repeats: How often each prompt is put to each model.
+        system: A system message for every prompt.
+        seed: Sent with every request; None sends none.
+        max_concurrency: Most requests at once on one server; None takes the number it works on at once.
+        settings: Where plain model names find their address and key; None reads the environment.
+        live: Whether to show the run; None shows it in a notebook or a terminal.
+        **params: Request parameters for every model (`temperature`, `max_tokens`, ...); none is sent by default.
+
+    Returns:
+        The grid of answers: `.to_frame()`, `.summary()`, `.to_wide()`, `.save(path)`.
+
+    Raises:
+        BadInput: If an argument is wrong; nothing has been sent then.
+        KeyboardInterrupt: On an interrupt. What was finished is in the exception's `.partial`, the run in `.run`.
+    """
+    plan = make_plan(
+        models,
+        prompts,
+        column=column,
+        template=template,
+        repeats=repeats,
+        system=system,
+        max_concurrency=max_concurrency,
+        settings=settings,
+        params={"seed": seed, **params},
+    )
+    engine = Engine(plan)
+    from mamba_nb.display.live import choose_view
+
+    view = choose_view(engine.panels, live)
+    run = _start(engine)
+    try:
+        return wait_with_ticks(run, view.paint)
+    finally:
+        view.close()
+
+
+def start_compare(
+    models: ModelLike | Iterable[ModelLike],
+    prompts: Any,
+    *,
+    column: str | None = None,
+    template: str | None = None,
+    repeats: int = 1,
+    system: str | None = None,
+    seed: int | None = None,
+    max_concurrency: int | None = None,
+    settings: AgentSettings | None = None,
+    **params: Any,
+) -> Run[GridEvent, Comparison]:
+    """Start a comparison and return at once.
+
+    Takes what `compare` takes, but for `live`.
+
+    Returns:
+        A Run whose events are CellEvent (a stream event of one cell) and CellEnded, and whose result is the
+        Comparison. Cancelled, its `.partial` has what was finished.
+
+    Raises:
+        BadInput: If an argument is wrong; nothing has been sent then.
+    """
+    plan = make_plan(
+        models,
+        prompts,
+        column=column,
+        template=template,
+        repeats=repeats,
+        system=system,
+        max_concurrency=max_concurrency,
+        settings=settings,
+        params={"seed": seed, **params},
+    )
+    pending: list[Run[GridEvent, Comparison]] = []
+    engine = Engine(plan, emit=lambda event: pending[0].emit(event))
+    run = _start(engine, register=pending.append)
+    return run
+
+
+def _start(engine: Engine, register: Any = None) -> Run[GridEvent, Comparison]:
+    async def work(run: Run[GridEvent, Comparison]) -> Comparison:
+        if register is not None:
+            register(run)
+        run.state = "streaming"
+        return await engine.run()
+
+    plan = engine.plan
+    return Run(
+        work,
+        name=f"compare {len(plan.columns)} models, {len(plan.rows)} prompts",
+        partial=engine.comparison,
+    )

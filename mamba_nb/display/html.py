@@ -1,0 +1,143 @@
+"""Records as HTML and as text: one answer, and a comparison's summary.
+
+In go records, out come strings. Everything that a model, a server or a prompt said is escaped, and what
+could turn the page or the terminal round is made visible. Figures have three significant digits at most
+and their unit; counts are exact; what is not known is an en dash whose title says why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from mamba_nb.display import style
+from mamba_nb.display.columns import SUMMARY, Group, groups, notes
+from mamba_nb.display.panels import note, of_generation, state_mark
+from mamba_nb.display.text import UNKNOWN, count, esc, figure, one_line, pad, width
+from mamba_nb.records import Comparison, Generation
+
+__all__ = ["comparison", "comparison_text", "generation", "page"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """A figure of the summary as people see it."""
+
+    column: str
+    title: str
+    unit: str
+    why_unknown: str
+    form: Callable[[float], str] = figure
+    optional: bool = False  # left out where no row knows it
+
+
+_NO_TOKENS = "the server did not count tokens, or no answer was done"
+_SHOWN = (
+    _Shown("ttft_ms_p50", "TTFT", "ms, p50", "nothing was streamed, or no answer was done"),
+    _Shown("ttft_ms_p95", "TTFT", "ms, p95", "nothing was streamed, or no answer was done"),
+    _Shown("output_tokens_per_s_p50", "output", "tok/s, p50", _NO_TOKENS),
+    _Shown("decode_tokens_per_s_p50", "decode", "tok/s, p50", _NO_TOKENS),
+    _Shown("latency_s_p50", "latency", "s, p50", "no answer was done"),
+    _Shown("completion_tokens_p50", "length", "tokens, p50", _NO_TOKENS),
+    _Shown("load_s", "load", "s", "there was no warm-up", optional=True),
+    _Shown("cost_usd", "cost", "USD", "no price is known", optional=True),
+)
+_COLUMNS = {column.name: column for column in SUMMARY}
+_STATES = ("done", "failed", "stopped")
+
+
+def page(inner: str) -> str:
+    """The HTML with its style sheet, complete in itself."""
+    return f'<div class="{style.ROOT_CLASS}">\n<style>{style.css()}</style>\n{inner}\n</div>'
+
+
+def generation(record: Generation) -> str:
+    """One answer as a panel: where it came from, its figures, its text, and what to know of it."""
+    return page(of_generation(record))
+
+
+def comparison(record: Comparison) -> str:
+    """The summary as a table, one row a model or variant, and what makes its rows hard to compare below."""
+    rows = groups(record)
+    shown = _columns(rows)
+    head = "".join(f'<th scope="col">{item.title}<span>{item.unit}</span></th>' for item in shown)
+    body = "".join(_row(group, index, shown) for index, group in enumerate(rows))
+    below = "".join(note(kind, text) for kind, text in _notes(record, rows))
+    return page(
+        '<div class="mn-scroll"><table class="mn-table">\n'
+        '<thead><tr><th scope="col" class="mn-label">model</th><th scope="col" class="mn-left">answers</th>'
+        f"{head}</tr></thead>\n"
+        f"<tbody>\n{body}</tbody></table></div>\n"
+        f'<div class="mn-notes">{below}</div>'
+    )
+
+
+def comparison_text(record: Comparison) -> str:
+    """The same summary as aligned text for a terminal."""
+    rows = groups(record)
+    shown = _columns(rows)
+    table = [["model", "answers", *(item.title for item in shown)], ["", "", *(item.unit for item in shown)]]
+    for group in rows:
+        where = " · ".join(part for part in (one_line(group.label), _server(group)) if part)
+        values = (_value(item, group) for item in shown)
+        table.append([where, _answers_text(group), *(UNKNOWN if value is None else value for value in values)])
+    widths = [max(map(width, column)) for column in zip(*table, strict=True)]
+    lines = [
+        "  ".join(
+            pad(cell, w, right=place > 1) for place, (cell, w) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in table
+    ]
+    lines += [f"{style.mark(kind)[0]} {one_line(text)}" for kind, text in _notes(record, rows)]
+    return "\n".join(lines)
+
+
+def _columns(rows: list[Group]) -> list[_Shown]:
+    """The figures to show: the optional ones only where some row knows them, and a cost only where one is due."""
+    return [item for item in _SHOWN if not item.optional or any(_COLUMNS[item.column].get(group) for group in rows)]
+
+
+def _value(item: _Shown, group: Group) -> str | None:
+    value = _COLUMNS[item.column].get(group)
+    return None if value is None else item.form(value)
+
+
+def _row(group: Group, index: int, shown: list[_Shown]) -> str:
+    server = _server(group)
+    where = f' <span class="mn-quiet">· <bdi>{esc(server)}</bdi></span>' if server else ""
+    cells = []
+    for item in shown:
+        value = _value(item, group)
+        cells.append(f"<td>{value}</td>" if value is not None else f'<td title="{item.why_unknown}">{UNKNOWN}</td>')
+    return (
+        f'<tr><th scope="row" class="mn-label"><div><span class="mn-dot {style.model_class(index)}"></span>'
+        f"<span><b><bdi>{esc(group.label)}</bdi></b>{where}</span></div></th>"
+        f'<td class="mn-left">{_answers(group)}</td>{"".join(cells)}</tr>\n'
+    )
+
+
+def _counts(group: Group) -> list[tuple[str, int]]:
+    return [(state, n) for state in _STATES if (n := group.count(state))]
+
+
+def _answers(group: Group) -> str:
+    return "<br>".join(f"{state_mark(state)}{count(n)} {state}" for state, n in _counts(group)) or "none"
+
+
+def _answers_text(group: Group) -> str:
+    return ", ".join(f"{style.mark(state)[0]} {count(n)} {state}" for state, n in _counts(group)) or "none"
+
+
+def _server(group: Group) -> str:
+    return ", ".join(dict.fromkeys(cell.generation.server for cell in group.cells))
+
+
+def _notes(record: Comparison, rows: list[Group]) -> list[tuple[str, str]]:
+    """Notes of the whole grid, then of each column under its label, then what was not run."""
+    said = [("warning", text) for text in record.notes]
+    said += [("warning", f"{group.label}: {text}") for group in rows for text in notes(group)]
+    if not record.cells:
+        said.append(("idle", "No answers. Run compare(models, prompts) to get some."))
+    elif record.planned > len(record.cells):
+        said.append(("stopped", f"{count(record.planned - len(record.cells))} of {count(record.planned)} were not run"))
+    return said
