@@ -88,6 +88,11 @@ class PrivateLoop:
             with contextlib.suppress(SystemExit, KeyboardInterrupt):
                 loop.run_forever()
 
+    @property
+    def started(self) -> bool:
+        """Whether the loop runs, in this process."""
+        return self._loop is not None
+
     def is_current_thread(self) -> bool:
         """Whether the caller stands on this loop's thread."""
         return getattr(_here, "loop", None) is self
@@ -127,17 +132,23 @@ class PrivateLoop:
 io = PrivateLoop("mamba-nb-io")
 foreign = PrivateLoop("mamba-nb-foreign")
 
-_running: dict[int, Run[Any, Any]] = {}
+_running: dict[int, Run[Any, Any]] = {}  # until the work has put everything down, cancelled or not
 _ended: deque[Run[Any, Any]] = deque(maxlen=KEEP_ENDED)
 _numbers = itertools.count(1)
 _left_to_parent: list[Any] = []
 _forks_watched = False
 _fork_hooks: list[Callable[[], None]] = []
+_exit_hooks: list[Callable[[], Coroutine[Any, Any, None]]] = []
 
 
 def on_fork(forget: Callable[[], None]) -> None:
     """Have `forget` called in every forked child, before anything else of this package runs there."""
     _fork_hooks.append(forget)
+
+
+def on_exit(closing: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Have `closing` run on the I/O loop at interpreter exit, after every run was cancelled."""
+    _exit_hooks.append(closing)
 
 
 def _watch_forks() -> None:
@@ -165,7 +176,9 @@ def _end_all() -> None:
     left = list(_running.values())
     for run in left:
         run.cancel()
-    concurrent.futures.wait([run._settled for run in left], timeout=2)
+    concurrent.futures.wait([run._settled for run in left], timeout=1)
+    if io.started:
+        concurrent.futures.wait([io.submit(closing()) for closing in _exit_hooks], timeout=1)
 
 
 class Run(Generic[EventT, ResultT]):
@@ -207,8 +220,12 @@ class Run(Generic[EventT, ResultT]):
         self._worker = getattr(_here, "worker", None)
         self._settled: concurrent.futures.Future[None] = concurrent.futures.Future()
         self._future: concurrent.futures.Future[ResultT] = concurrent.futures.Future()  # until submit has returned
-        self._future = self._on.submit(self._work(work))
         _running[self.number] = self
+        try:
+            self._future = self._on.submit(self._work(work))
+        except BaseException:
+            del _running[self.number]
+            raise
         self._future.add_done_callback(self._end)
 
     async def _work(self, work: Callable[[Run[EventT, ResultT]], Coroutine[Any, Any, ResultT]]) -> ResultT:
@@ -220,13 +237,13 @@ class Run(Generic[EventT, ResultT]):
                 raise asyncio.CancelledError from None
             raise
         finally:
+            _running.pop(self.number, None)
             _settle(self._settled, value=None)
 
     def _end(self, future: concurrent.futures.Future[ResultT]) -> None:
         # A cancelled future is done at once, while its work may still be putting things down: see `_settled`.
         self._state = _how_it_ended(future)
         _ended.append(self)
-        _running.pop(self.number, None)
         self._notify()
 
     # what the work calls, on its loop

@@ -11,9 +11,13 @@ import asyncio
 import ipaddress
 import os
 import time
+import weakref
 from collections.abc import Mapping
+from functools import cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
+
+from mamba_nb import _bridge
 
 if TYPE_CHECKING:
     import httpx2
@@ -24,6 +28,9 @@ CONNECT_TIMEOUT_S = 5.0
 MAX_CONNECTIONS = 200
 RAW_RESPONSE = {"X-Stainless-Raw-Response": "stream"}  # makes the openai client hand over the unread response
 SENT_AT = "mamba_nb.sent_at"
+
+
+_clients: weakref.WeakSet[AsyncOpenAI] = weakref.WeakSet()  # open ones, to be closed at exit
 
 
 def is_openai_host(host: str) -> bool:
@@ -114,7 +121,7 @@ def build_client(
         ),
         event_hooks={"request": [stamp]},
     )
-    return AsyncOpenAI(
+    client = AsyncOpenAI(
         base_url=base_url,
         api_key=key,
         max_retries=0,  # the SDK would also retry read timeouts, which queues a second generation
@@ -122,6 +129,29 @@ def build_client(
         http_client=http_client,
         default_headers=dict(headers or {}),
     )
+    _watch_exit()
+    _clients.add(client)
+    return client
+
+
+def close_when_gone(owner: object, client: AsyncOpenAI) -> None:
+    """Close the client once its owner is garbage, so that a backend made again and again leaves no open sockets."""
+    weakref.finalize(owner, _close_later, client, os.getpid()).atexit = False
+
+
+def _close_later(client: AsyncOpenAI, pid: int) -> None:
+    if pid == os.getpid() and _bridge.io.started:
+        _bridge.io.submit(client.close())
+
+
+@cache
+def _watch_exit() -> None:
+    _bridge.on_exit(_close_all)
+
+
+async def _close_all() -> None:
+    for client in list(_clients):
+        await client.close()
 
 
 def _names_from_environment(given: set[str]) -> tuple[str, ...]:

@@ -5,14 +5,15 @@ Each test is a script with a process of its own, held to an empty standard error
 
 from __future__ import annotations
 
+import os
 import sys
+import textwrap
 import time
 
 import pytest
-
 from kernels.scripts import run_script
 
-needs_fork = pytest.mark.skipif(not hasattr(__import__("os"), "fork"), reason="this system cannot fork")
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
 needs_uvloop = pytest.mark.skipif(sys.platform == "win32", reason="uvloop does not exist on Windows")
 
 COUNTING = """
@@ -40,8 +41,6 @@ def counting(count=3, pause_s=0.01):
 
 
 def script(body: str) -> str:
-    import textwrap
-
     return COUNTING + textwrap.dedent(body)
 
 
@@ -86,27 +85,29 @@ def test_a_reading_begun_in_the_parent_ends_at_once_in_the_child():
     out = run_script(
         script(
             """
+            parent = os.getpid()
             run = counting(20, 0.02)
-            child = None
-            for event in run:
-                if child is None:
-                    child = os.fork()
-                    if child == 0:
-                        begin = time.monotonic()
-                        try:
-                            for event in run:
-                                pass
-                        except RuntimeError:
-                            pass
-                        continue     # and the parent's own generator, in the child
-            print("read", event)
+            reading = iter(run)
+            print("read", next(reading), flush=True)
+            child = os.fork()
+            if child == 0:
+                try:
+                    print(list(reading))
+                except RuntimeError as error:
+                    print(str(error).replace(str(parent), "1").replace(str(os.getpid()), "2"), flush=True)
+                os._exit(0)
+            os.waitpid(child, 0)
+            print("read", len(list(reading)), "more")
             """
-        ).replace(
-            "continue     # and",
-            "try:\n                    pass\n                finally:\n                    os._exit(0)  # and",
-        ),
+        )
     )
-    assert out.splitlines() == ["counted 20", "read 19"]
+    assert out.splitlines() == [
+        "read 0",
+        "counting was started by process 1, this is 2: a Run stays with the process that made it. "
+        "Start a new one here.",
+        "counted 20",
+        "read 19 more",
+    ]
 
 
 @needs_fork
@@ -376,8 +377,10 @@ def test_a_program_on_uvloop_awaits_runs():
         )
     )
     assert sorted(out.splitlines()) == sorted(
-        ["counted 3", "counted 2", "3 [0, 1] 7", "counted 1", "counted 1", "[0, 0] asyncio.unix_events"]
-        + ["late", "cancelled", "Write `await task` instead of run_sync(task)."]
+        [
+            *["counted 3", "counted 2", "3 [0, 1] 7", "counted 1", "counted 1", "[0, 0] asyncio.unix_events"],
+            *["late", "cancelled", "Write `await task` instead of run_sync(task)."],
+        ]
     )
 
 

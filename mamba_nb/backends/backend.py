@@ -15,7 +15,7 @@ from mamba_nb.backends._exchange import Exchange
 from mamba_nb.backends._params import checked, to_wire
 from mamba_nb.backends._prompt import Prompt, messages_from
 from mamba_nb.backends.health import ServerHealth, health_of
-from mamba_nb.backends.profiles import ModelProfile, get_profile
+from mamba_nb.backends.profiles import Fact, ModelProfile, get_profile
 from mamba_nb.errors import BackendClosed, BadInput, MambaError, ModelNotFound, NotHere, closest
 from mamba_nb.records import Generation, Message, Request, StreamEvent
 from mamba_nb.servers import failures
@@ -93,6 +93,7 @@ class OpenAICompatibleBackend:
         self.params = checked({"temperature": temperature, "max_tokens": max_tokens, **params})
         self._kind = server or ("openai" if _http.is_openai_host(urlsplit(self.base_url).hostname or "") else None)
         self.slots: int | None = None  # requests the server works on at once, where its maker knows
+        self.declared: Mapping[str, Fact] = {}  # what the server says of the model, by the profile's names
         self._key = _revealed(api_key)
         self._headers = dict(headers or {})
         self._trust_env = trust_env
@@ -135,8 +136,8 @@ class OpenAICompatibleBackend:
 
     @property
     def profile(self) -> ModelProfile:
-        """What is known of this model: today what the built-in table claims for its name."""
-        return get_profile(self._resolved or self.model)
+        """What is known of this model: what the table claims for its name, and what its server declares."""
+        return get_profile(self._resolved or self.model).with_facts(self.declared)
 
     @property
     def closed(self) -> bool:
@@ -363,17 +364,20 @@ class OpenAICompatibleBackend:
             self._client_pid = os.getpid()
             # Silence between bytes is watched by the exchange; this timeout is for connecting alone.
             connect_s = min(_http.CONNECT_TIMEOUT_S, self.timeout)
-            self._client = asyncio.ensure_future(
-                asyncio.to_thread(
-                    _http.build_client,
-                    self.base_url,
-                    self._key,
-                    connect_timeout_s=connect_s,
-                    headers=self._headers,
-                    trust_env=self._trust_env,
-                )
-            )
+            self._client = asyncio.ensure_future(self._build(connect_s))
         return await asyncio.shield(self._client)
+
+    async def _build(self, connect_timeout_s: float) -> AsyncOpenAI:
+        client = await asyncio.to_thread(
+            _http.build_client,
+            self.base_url,
+            self._key,
+            connect_timeout_s=connect_timeout_s,
+            headers=self._headers,
+            trust_env=self._trust_env,
+        )
+        _http.close_when_gone(self, client)
+        return client
 
     async def _resolve(self, client: AsyncOpenAI) -> str:
         """The model's name on the wire; LM Studio's `local-model` is looked up once."""

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from mamba_nb.backends.backend import OpenAICompatibleBackend
 from mamba_nb.backends.names import parse_model_name
+from mamba_nb.backends.profiles import Fact
 from mamba_nb.servers.kinds import kinds
 from mamba_nb.servers.lmstudio import LOCAL_MODEL
 
 if TYPE_CHECKING:
+    from mamba_nb.embedded import Engine
     from mamba_nb.settings import AgentSettings
 
 __all__ = [
@@ -106,7 +108,7 @@ def backend_for(name: str, settings: AgentSettings | None = None, **options: Any
     if parsed.server == "embedded":
         from mamba_nb import embedded
 
-        return _embedded_backend(embedded.start_engine(parsed.model, consent=False), options)
+        return _embedded_backend(embedded.start_engine(parsed.model), options)
     if parsed.server is not None:
         return _create(parsed.server, parsed.model or LOCAL_MODEL, options)
     from mamba_nb.settings import AgentSettings
@@ -126,11 +128,16 @@ def _create(server: str, model: str, options: dict[str, Any]) -> OpenAICompatibl
     return OpenAICompatibleBackend(model, **{"base_url": kinds()[server].default_url, "server": server, **options})
 
 
-def _embedded_backend(engine: Any, options: dict[str, Any]) -> OpenAICompatibleBackend:
+def _embedded_backend(engine: Engine, options: dict[str, Any]) -> OpenAICompatibleBackend:
     backend = OpenAICompatibleBackend(
         engine.model, engine.base_url, api_key=engine.api_key, server="embedded", **options
     )
     backend.slots = engine.slots
+    backend.declared = {
+        name: Fact(value=fact.value, source="declared", evidence=fact.evidence)
+        for name, fact in engine.declared.items()
+        if fact.value is not None
+    }
     return backend
 
 

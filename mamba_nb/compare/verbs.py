@@ -73,7 +73,7 @@ def compare(
     engine = Engine(plan)
     from mamba_nb.display.live import choose_view
 
-    view = choose_view(engine.panels, live)
+    view = choose_view(live, engine.panels)
     run = _start(engine)
     try:
         return wait_with_ticks(run, view.paint)

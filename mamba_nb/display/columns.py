@@ -75,17 +75,26 @@ def groups(comparison: Comparison) -> list[Group]:
     ]
 
 
-def notes(group: Group) -> list[str]:
-    """What a reader must know of this column: warnings, errors and gaps, each with how many answers it concerns."""
+def notes(group: Group) -> list[tuple[str, str]]:
+    """What a reader must know of this column: its errors, warnings and gaps.
+
+    Returns:
+        Pairs of kind (`failed` or `warning`) and text; each text once, with how many answers it concerns.
+    """
     of = len(group.cells)
-    warned = Counter(warning for cell in group.cells for warning in dict.fromkeys(cell.generation.warnings))
-    failed = Counter(
-        cell.generation.error_type or "unknown error" for cell in group.cells if cell.generation.status == "failed"
-    )
-    said = [note if of == 1 else f"{note} ({n} of {of})" for note, n in (warned + failed).items()]
-    counted = len(group.values(attrgetter("completion_tokens")))
-    if 0 < counted < len(group.done):
-        said.append(f"the server counted tokens in {counted} of {len(group.done)} answers only")
+    counted: Counter[tuple[str, str]] = Counter()
+    first_words: dict[str, str] = {}
+    for cell in group.cells:
+        generation = cell.generation
+        if generation.status == "failed":
+            kind = generation.error_type or "Error"
+            first_words.setdefault(kind, (generation.error or "").partition("\n")[0])
+            counted["failed", f"{kind}: {first_words[kind]}".removesuffix(": ")] += 1
+        counted.update(("warning", warning) for warning in dict.fromkeys(generation.warnings))
+    said = [(kind, text if of == 1 else f"{text} ({n} of {of})") for (kind, text), n in counted.items()]
+    with_tokens = len(group.values(attrgetter("completion_tokens")))
+    if 0 < with_tokens < len(group.done):
+        said.append(("warning", f"the server counted tokens in {with_tokens} of {len(group.done)} answers only"))
     return said
 
 
@@ -175,6 +184,6 @@ SUMMARY: tuple[Column[Group], ...] = (
            "Of all done answers; missing unless every one was counted."),
     Column("load_s", "s", "float64", lambda group: group.load_s, "The warm-up call, loading included."),
     Column("cost_usd", "USD", "float64", _total(cost_usd), "Of all done answers; missing unless every price is known."),
-    Column("notes", None, "str", lambda group: "; ".join(notes(group)) or None,
+    Column("notes", None, "str", lambda group: "; ".join(text for _, text in notes(group)) or None,
            "Warnings, errors and gaps, each with how many answers it concerns."),
 )  # fmt: skip

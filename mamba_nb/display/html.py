@@ -19,6 +19,9 @@ from mamba_nb.records import Comparison, Generation
 __all__ = ["comparison", "comparison_text", "generation", "page"]
 
 
+LABEL_CHARS = 40  # of a label in the text table
+
+
 @dataclass(frozen=True, slots=True)
 class _Shown:
     """A figure of the summary as people see it."""
@@ -59,10 +62,12 @@ def generation(record: Generation) -> str:
 def comparison(record: Comparison) -> str:
     """The summary as a table, one row a model or variant, and what makes its rows hard to compare below."""
     rows = groups(record)
+    below = "".join(note(kind, text) for kind, text in _notes(record, rows))
+    if not rows:
+        return page(f'<div class="mn-notes">{below}</div>')
     shown = _columns(rows)
     head = "".join(f'<th scope="col">{item.title}<span>{item.unit}</span></th>' for item in shown)
     body = "".join(_row(group, index, shown) for index, group in enumerate(rows))
-    below = "".join(note(kind, text) for kind, text in _notes(record, rows))
     return page(
         '<div class="mn-scroll"><table class="mn-table">\n'
         '<thead><tr><th scope="col" class="mn-label">model</th><th scope="col" class="mn-left">answers</th>'
@@ -75,21 +80,22 @@ def comparison(record: Comparison) -> str:
 def comparison_text(record: Comparison) -> str:
     """The same summary as aligned text for a terminal."""
     rows = groups(record)
+    lines = _table_text(rows) if rows else []
+    lines += [f"{style.mark(kind)[0]} {one_line(text)}" for kind, text in _notes(record, rows)]
+    return "\n".join(lines)
+
+
+def _table_text(rows: list[Group]) -> list[str]:
     shown = _columns(rows)
     table = [["model", "answers", *(item.title for item in shown)], ["", "", *(item.unit for item in shown)]]
     for group in rows:
-        where = " · ".join(part for part in (one_line(group.label), _server(group)) if part)
+        where = " · ".join(part for part in (one_line(group.label, LABEL_CHARS), one_line(_server(group))) if part)
         values = (_value(item, group) for item in shown)
         table.append([where, _answers_text(group), *(UNKNOWN if value is None else value for value in values)])
     widths = [max(map(width, column)) for column in zip(*table, strict=True)]
-    lines = [
-        "  ".join(
-            pad(cell, w, right=place > 1) for place, (cell, w) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in table
+    return [
+        "  ".join(pad(cell, widths[place], right=place > 1) for place, cell in enumerate(row)).rstrip() for row in table
     ]
-    lines += [f"{style.mark(kind)[0]} {one_line(text)}" for kind, text in _notes(record, rows)]
-    return "\n".join(lines)
 
 
 def _columns(rows: list[Group]) -> list[_Shown]:
@@ -104,7 +110,7 @@ def _value(item: _Shown, group: Group) -> str | None:
 
 def _row(group: Group, index: int, shown: list[_Shown]) -> str:
     server = _server(group)
-    where = f' <span class="mn-quiet">· <bdi>{esc(server)}</bdi></span>' if server else ""
+    where = f' <span class="mn-quiet">·&nbsp;<bdi>{esc(server)}</bdi></span>' if server else ""
     cells = []
     for item in shown:
         value = _value(item, group)
@@ -135,7 +141,7 @@ def _server(group: Group) -> str:
 def _notes(record: Comparison, rows: list[Group]) -> list[tuple[str, str]]:
     """Notes of the whole grid, then of each column under its label, then what was not run."""
     said = [("warning", text) for text in record.notes]
-    said += [("warning", f"{group.label}: {text}") for group in rows for text in notes(group)]
+    said += [(kind, f"{group.label}: {text}") for group in rows for kind, text in notes(group)]
     if not record.cells:
         said.append(("idle", "No answers. Run compare(models, prompts) to get some."))
     elif record.planned > len(record.cells):

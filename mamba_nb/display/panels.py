@@ -32,13 +32,14 @@ class _View:
     text: str = ""
     left_out: int = 0
     reasoning: str = ""
-    reasoning_tokens: int | None = None
+    reasoning_size: str = ""
     tool_calls: tuple[ToolCall, ...] = ()
     ttft_ms: float | None = None
     rate: float | None = None
     rate_unit: str = "tok/s"
     rate_says: str = ""
     tokens: int | None = None
+    latency_s: float | None = None
     context: int | None = None
     prompt: str = ""
     number: int = 1
@@ -46,6 +47,7 @@ class _View:
     total: int = 1
     notes: list[tuple[str, str]] = field(default_factory=list)
     follow: bool = False
+    alone: bool = False
 
 
 def panels(states: Sequence[PanelState], *, live: bool = False) -> str:
@@ -66,6 +68,7 @@ def of_generation(generation: Generation) -> str:
         server=generation.server,
         state=generation.status,
         ended=1,
+        alone=True,
         notes=_notes_of(generation) + [("warning", warning) for warning in generation.warnings],
     )
     return grid([_panel(_with_ended(view, generation), 0)])
@@ -114,18 +117,22 @@ def _view(state: PanelState, live: bool) -> _View:
 
 def _with_ended(view: _View, generation: Generation, *, whole: bool = True) -> _View:
     text, left_out = (generation.text, 0) if whole else _tail([generation.text])
-    rate = generation.output_tokens_per_s
+    rate, tokens, latency_s = generation.output_tokens_per_s, generation.completion_tokens, generation.latency_s
+    says = (
+        f"{count(tokens)} tokens in {figure(latency_s)} s" if tokens and latency_s else "the server counted no tokens"
+    )
     return replace(
         view,
         text=text,
         left_out=left_out,
         reasoning=generation.reasoning if whole else _tail([generation.reasoning])[0],
-        reasoning_tokens=_reasoning_tokens(generation.usage),
+        reasoning_size=_size([generation.reasoning], generation.usage),
         tool_calls=generation.tool_calls,
         ttft_ms=generation.ttft_ms,
         rate=rate,
-        rate_says="the server counted no tokens" if rate is None else "completion tokens over the whole latency",
-        tokens=generation.completion_tokens,
+        rate_says=says,
+        tokens=tokens,
+        latency_s=latency_s,
     )
 
 
@@ -136,7 +143,7 @@ def _with_growing(view: _View, answer: Answer) -> _View:
         text=text,
         left_out=left_out,
         reasoning=_tail(answer.reasoning)[0],
-        reasoning_tokens=_reasoning_tokens(answer.usage),
+        reasoning_size=_size(answer.reasoning, answer.usage),
         ttft_ms=answer.ttft_ms,
     )
     tokens_per_s = answer.tokens_per_s
@@ -145,8 +152,10 @@ def _with_growing(view: _View, answer: Answer) -> _View:
     return replace(view, rate=answer.chunks_per_s, rate_unit="chunks/s", rate_says="a chunk can carry several tokens")
 
 
-def _reasoning_tokens(usage: Usage | None) -> int | None:
-    return usage.reasoning_tokens if usage else None
+def _size(pieces: Sequence[str], usage: Usage | None) -> str:
+    if usage is not None and usage.reasoning_tokens:
+        return f"{count(usage.reasoning_tokens)} tokens"
+    return f"{count(sum(map(len, pieces)))} characters"
 
 
 def _tail(pieces: Sequence[str], most: int = TAIL_CHARS) -> tuple[str, int]:
@@ -176,14 +185,14 @@ def _notes(state: PanelState, answer: Answer | None) -> list[tuple[str, str]]:
 def _notes_of(generation: Generation) -> list[tuple[str, str]]:
     if generation.error is None:
         return []
-    return [("failed" if generation.status == "failed" else "warning", generation.error)]
+    return [("warning" if generation.status == "done" else generation.status, generation.error)]
 
 
 def _panel(view: _View, index: int) -> str:
     name = f"<b><bdi>{esc(view.label)}</bdi></b>"
     where = [view.model] * (view.model != view.label) + [view.server] * bool(view.server)
     state = f'<div class="mn-state">{state_mark(view.state)}{esc(view.state)}</div>'
-    quiet = "".join(f' <span class="mn-quiet">· <bdi>{esc(part)}</bdi></span>' for part in where)
+    quiet = "".join(f' <span class="mn-quiet">·&nbsp;<bdi>{esc(part)}</bdi></span>' for part in where)
     return f"""\
 <div class="mn-panel {style.model_class(index)}" role="group" aria-label="{esc(view.label)}">
 {_bar(view)}
@@ -206,15 +215,18 @@ def _bar(view: _View) -> str:
 def _figures(view: _View) -> str:
     ended = view.state in ("done", "failed", "stopped")
     ttft = duration(view.ttft_ms) if view.ttft_ms is not None else None
-    rate = f"{figure(view.rate)} {view.rate_unit}" if view.rate is not None else None
+    rate = figure(view.rate) if view.rate is not None else None
     no_ttft = "no token came, or nothing was streamed" if ended else "no token yet"
-    no_rate = view.rate_says if ended else "not enough yet to tell"
+    no_rate = (view.rate_says or "nothing was asked") if ended else "not enough yet to tell"
+    unit = view.rate_unit if ended or rate else "chunks/s"
     shown = [
         f"<span>TTFT {_known(ttft, no_ttft)}</span>",
-        f"<span{_title(view.rate_says)}>{_known(rate, no_rate)}</span>",
+        f"<span{_title(view.rate_says)}>{_known(rate, no_rate)} {unit}</span>",
     ]
-    if view.tokens is not None:
+    if view.alone and view.tokens is not None:
         shown.append(f"<span><b>{count(view.tokens)} tokens</b></span>")
+    if view.alone and view.latency_s is not None:
+        shown.append(f"<span><b>{figure(view.latency_s)} s</b></span>")
     if view.context is not None:
         shown.append(f'<span class="mn-end" title="tokens of context in force">ctx <b>{count(view.context)}</b></span>')
     return "\n".join(shown)
@@ -232,20 +244,16 @@ def _prompt(view: _View) -> str:
     if view.total < 2 or not view.prompt:
         return ""
     prompt = esc(one_line(view.prompt, PROMPT_CHARS))
-    return f'<div dir="auto"><bdi>{count(view.number)} of {count(view.total)}</bdi> · {prompt}</div>'
+    return f"<div>{count(view.number)} of {count(view.total)} · <bdi>{prompt}</bdi></div>"
 
 
 def _reasoning(view: _View) -> str:
     if not view.reasoning:
         return ""
     return (
-        f"<details><summary>{_thinking(view)}</summary>"
+        f"<details><summary>thinking ({view.reasoning_size})</summary>"
         f'<div class="mn-text" dir="auto">{esc(view.reasoning)}</div></details>'
     )
-
-
-def _thinking(view: _View) -> str:
-    return "thinking" + (f" ({count(view.reasoning_tokens)} tokens)" if view.reasoning_tokens is not None else "")
 
 
 def _answer(view: _View) -> str:

@@ -28,25 +28,23 @@ def storable(text: str) -> str:
 
 
 def visible(text: str) -> str:
-    r"""The text with its invisible and dangerous characters made visible.
+    r"""The text with its invisible and dangerous characters made visible, as Python would write them.
 
-    Control characters become their pictures, direction overrides their code points, lone surrogates the
-    replacement character. Line feeds and tabs stay; a carriage return before a line feed goes.
+    Control characters and direction overrides become escapes, lone surrogates the replacement character. Line
+    feeds and tabs stay; a carriage return before a line feed goes.
 
     Examples:
-        >>> visible("a\x1b[31mb\u202ec")
-        'a␛[31mb[U+202E]c'
+        >>> print(visible("a\x1b[31mb\u202ec"))
+        a\x1b[31mb\u202ec
     """
     return _HOSTILE.sub(_shown, text.replace("\r\n", "\n"))
 
 
 def _shown(match: re.Match[str]) -> str:
     code = ord(match[0])
-    if code < 0x20:
-        return chr(0x2400 + code)
-    if code == 0x7F:
-        return "\N{SYMBOL FOR DELETE}"
-    return "\N{REPLACEMENT CHARACTER}" if code > 0xD7FF else f"[U+{code:04X}]"
+    if code < 0x100:
+        return f"\\x{code:02x}"
+    return "\N{REPLACEMENT CHARACTER}" if code > 0xD7FF else f"\\u{code:04x}"
 
 
 def esc(text: object) -> str:

@@ -254,7 +254,7 @@ class _Registry:
             return entry
 
     def leave(self, entry: _Entry) -> bool:
-        """One waiter less; whether it was the last, and left before the model was loaded. Then the process is to end."""
+        """One waiter less. True where it was the last, and left while the model was loading: the process is to end."""
         with self.lock:
             entry.waiters -= 1
             given_up = entry.waiters == 0 and entry.loading()

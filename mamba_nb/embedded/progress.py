@@ -33,6 +33,7 @@ class Progress:
             return
         if self._bar is None:
             self._bar = self._open()
+            self._bar.start_t -= QUIET_S  # the seconds before it was shown count too
         if done is not None and self.total is not None:
             self._bar.n = min(done, self.total)
         self._bar.refresh()

@@ -128,10 +128,11 @@ class Answering:
         return None
 
     def _send(self, connection: Connection, entry: LoggedRequest, reply: Reply) -> None:
-        body, kind = _encoded(reply.body)
+        body, kind = _encoded(reply.body, self._style.json_type)
         headers = _headers(self._server.headers, {"Content-Type": kind} if kind else {}, reply.headers)
         entry.status = reply.status
-        connection.start(reply.status, headers, length=len(body))
+        last = reply.status >= 400 and self._style.closes_after_error
+        connection.start(reply.status, headers, length=len(body), last=last)
         entry.ended_at = time.monotonic()
         entry.sent_at.append(entry.ended_at)
         connection.send(b"" if entry.method == "HEAD" else body)
@@ -193,8 +194,10 @@ class Answering:
     def _check_chat(self, body: Mapping[str, Any], served: str | None) -> Reply | None:
         server, style = self._server, self._style
         messages = body.get("messages")
-        if not isinstance(messages, list) or not messages:
-            return style.no_messages()
+        if (not isinstance(messages, list) or not messages) and (
+            refusal := style.no_messages(not isinstance(messages, list))
+        ) is not None:
+            return refusal
         model = body.get("model")
         if not isinstance(model, str) or not model:
             return style.missing_model(server.models) if style.needs_model else None
@@ -206,7 +209,7 @@ class Answering:
         await asyncio.sleep(answer.due_s(len(answer.deltas)))
         body = to_json(answer.whole())
         script = answer.script
-        headers = _headers(self._server.headers, {"Content-Type": "application/json"}, script.headers)
+        headers = _headers(self._server.headers, {"Content-Type": self._style.json_type}, script.headers)
         entry.status = 200
         connection.start(200, headers, length=len(body))
         entry.ended_at = time.monotonic()
@@ -282,15 +285,14 @@ def _no_embeddings(server: ScriptedServer, request: LoggedRequest) -> Reply:
     return server.style.no_embeddings()
 
 
-def _encoded(body: Any) -> tuple[bytes, str | None]:
+def _encoded(body: Any, json_type: str) -> tuple[bytes, str | None]:
+    """The body's bytes and its Content-Type, which is guessed for text and unknown for bytes."""
     if isinstance(body, bytes):
         return body, None
-    if isinstance(body, str):
-        kind = "text/html" if body.lstrip()[:1] == "<" else "text/plain"
-        if body.lstrip()[:1] in ("{", "["):
-            kind = "application/json"
-        return body.encode(), kind if kind == "application/json" else f"{kind}; charset=utf-8"
-    return to_json(body), "application/json"
+    if not isinstance(body, str):
+        return to_json(body), json_type
+    kinds = {"<": "text/html; charset=utf-8", "{": json_type, "[": json_type}
+    return body.encode(), kinds.get(body.lstrip()[:1], "text/plain; charset=utf-8")
 
 
 def _headers(*layers: Mapping[str, str]) -> dict[str, str]:

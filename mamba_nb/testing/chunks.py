@@ -117,8 +117,8 @@ class Answer:
             "completion_tokens": completion,
             "total_tokens": self.prompt_tokens + completion,
         }
-        if self.script.cached_tokens is not None:
-            usage["prompt_tokens_details"] = {"cached_tokens": self.script.cached_tokens}
+        if self.script.cached_tokens is not None or self.style.cached_tokens:
+            usage["prompt_tokens_details"] = {"cached_tokens": self.script.cached_tokens or 0}
         return usage
 
     def timings(self) -> Mapping[str, Any] | None:
@@ -152,14 +152,14 @@ class Answer:
             message["content"] = ""
         finish = None if self.script.fault == "no_finish" else self.finish_reason
         logprobs = self._logprobs([d["content"] for d in self.deltas if "content" in d])
+        logged = {"logprobs": logprobs} if logprobs is not None or self.style.null_logprobs else {}
         reply: dict[str, Any] = {
             "id": self.id,
             "object": "chat.completion",
             "created": self.created,
             "model": self.model,
             "choices": [
-                {"index": index, "message": message, "logprobs": logprobs, "finish_reason": finish}
-                for index in range(self.choices)
+                {"index": index, "message": message, **logged, "finish_reason": finish} for index in range(self.choices)
             ],
         }
         if self.style.fingerprint:

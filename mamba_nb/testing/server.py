@@ -52,6 +52,7 @@ class ScriptedServer:
         one_model_at_a_time: A request for another model waits until the loaded one is idle and then swaps it.
         loading_s: Seconds after the start in which every path answers 503 `Loading model`.
         context_length: Tokens of context, where the style tells it.
+        keep_alive_s: Seconds after which an idle connection is closed (llama-server and uvicorn: 5); None: never.
         headers: On every response; they win over the style's.
         unknown_model: `404` refuses models that are not served, `ignore` answers all the same. None: the
             style's own.
@@ -78,6 +79,7 @@ class ScriptedServer:
         one_model_at_a_time: bool = False,
         loading_s: float = 0.0,
         context_length: int = 4096,
+        keep_alive_s: float | None = None,
         headers: Mapping[str, str] | None = None,
         unknown_model: Literal["404", "ignore"] | None = None,
         embeddings: bool | None = None,
@@ -98,6 +100,7 @@ class ScriptedServer:
         self.one_model_at_a_time = one_model_at_a_time
         self.loading_s = loading_s
         self.context_length = context_length
+        self.keep_alive_s = keep_alive_s
         self.headers = {**self.style.headers, **(headers or {})}
         self.unknown_model = unknown_model or self.style.unknown_model
         self.embeddings = self.style.embeddings if embeddings is None else embeddings
@@ -178,9 +181,7 @@ class ScriptedServer:
     async def _serve(self, ready: list[BaseException | None], listening: threading.Event) -> None:
         self._loop = asyncio.get_running_loop()
         self._stopping = asyncio.Event()
-        listener = await self._loop.create_server(
-            lambda: Connection(self._handle, next(self._numbers), self._on_connection), "127.0.0.1", self._port
-        )
+        listener = await self._loop.create_server(self._new_connection, "127.0.0.1", self._port)
         self._port = listener.sockets[0].getsockname()[1]
         self.started_at = time.monotonic()
         ready.append(None)
@@ -192,6 +193,9 @@ class ScriptedServer:
                 connection.abort()
             await asyncio.sleep(0)
         self.room.close()
+
+    def _new_connection(self) -> Connection:
+        return Connection(self._handle, next(self._numbers), self._on_connection, self.keep_alive_s)
 
     def _on_connection(self, connection: Connection, opened: bool) -> None:
         if opened:

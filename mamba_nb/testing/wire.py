@@ -61,18 +61,26 @@ class Connection(asyncio.Protocol):
         handle: Answers one request; it may send only while it runs.
         number: Which connection this is.
         on_change: Called with this connection and True when it opens, False when it is gone.
+        keep_alive_s: Seconds after which a connection without a request is closed; None for never.
 
     Attributes:
         gone: Whether the connection is closed.
         closed_here: Whether this side closed it.
     """
 
-    def __init__(self, handle: Handler, number: int, on_change: Callable[[Connection, bool], None]) -> None:
+    def __init__(
+        self,
+        handle: Handler,
+        number: int,
+        on_change: Callable[[Connection, bool], None],
+        keep_alive_s: float | None = None,
+    ) -> None:
         self.number = number
         self.gone = False
         self.closed_here = False
         self._handle = handle
         self._on_change = on_change
+        self._keep_alive_s = keep_alive_s
         self._transport: asyncio.Transport
         self._buffer = bytearray()
         self._task: asyncio.Task[None] | None = None
@@ -83,6 +91,8 @@ class Connection(asyncio.Protocol):
         self._pending = b""  # a head that waits for the first piece of its body
         self._chunked = False
         self._complete = False
+        self._stays = False
+        self._idle_timer: asyncio.TimerHandle | None = None
 
     # What asyncio calls.
 
@@ -92,6 +102,7 @@ class Connection(asyncio.Protocol):
         self._transport = transport
         self._socket().setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._on_change(self, True)
+        self._watch_idle()
 
     def data_received(self, data: bytes) -> None:
         """Collect bytes; a complete request starts its answer unless one is under way."""
@@ -106,6 +117,8 @@ class Connection(asyncio.Protocol):
         """Whoever is answering is cancelled."""
         self.gone = True
         self._writable.set()
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
         if self._task is not None:
             self._task.cancel()
         self._on_change(self, False)
@@ -137,9 +150,20 @@ class Connection(asyncio.Protocol):
             self._task = None
         if self.gone:
             return
-        if self._complete and request.keep_alive:
+        if self._complete and self._stays:
             self._next()
+            self._watch_idle()
         else:
+            self._transport.close()
+
+    def _watch_idle(self) -> None:
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
+        if self._keep_alive_s is not None:
+            self._idle_timer = asyncio.get_running_loop().call_later(self._keep_alive_s, self._close_if_idle)
+
+    def _close_if_idle(self) -> None:
+        if self._task is None:
             self._transport.close()
 
     def _parse(self) -> HttpRequest | None:
@@ -171,19 +195,23 @@ class Connection(asyncio.Protocol):
 
     # Writing.
 
-    def start(self, status: int, headers: Mapping[str, str], *, length: int | None, now: bool = False) -> None:
+    def start(
+        self, status: int, headers: Mapping[str, str], *, length: int | None, now: bool = False, last: bool = False
+    ) -> None:
         """Begin an answer.
 
         Args:
             status: The HTTP status.
-            headers: Response headers; Date, Content-Length and the like are added.
+            headers: Response headers; Date, Content-Length and the like are added. `Connection: close` is obeyed.
             length: Bytes of the body, or None for a body of unknown length (chunked for HTTP/1.1).
             now: Send the head at once, not together with the first piece of the body.
+            last: Close the connection after this answer.
         """
         assert self._request is not None
         self._chunked = length is None and self._request.version != "HTTP/1.0"
-        stays = self._request.keep_alive and (length is not None or self._chunked)
-        head = _head_bytes(status, headers, length, self._chunked, stays)
+        last = last or any(n.lower() == "connection" and v.lower() == "close" for n, v in headers.items())
+        self._stays = self._request.keep_alive and (length is not None or self._chunked) and not last
+        head = _head_bytes(status, headers, length, self._chunked, self._stays)
         if now:
             self._write(head)
         else:
@@ -298,6 +326,7 @@ def _head_bytes(status: int, headers: Mapping[str, str], length: int | None, chu
     if chunked:
         named["Transfer-Encoding"] = "chunked"
     if not stays:
+        named = {name: value for name, value in named.items() if name.lower() != "connection"}
         named["Connection"] = "close"
     lines = [f"HTTP/1.1 {status} {phrase}", *(f"{name}: {value}" for name, value in named.items())]
     return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")

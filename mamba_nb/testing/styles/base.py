@@ -79,8 +79,13 @@ def plain_bad_json(detail: str) -> Reply:
     return plain_error(400, "We could not parse the JSON body of your request. " + detail)
 
 
-def plain_no_messages() -> Reply:
-    """OpenAI's words for a chat request without messages."""
+def plain_no_messages(missing: bool) -> Reply:
+    """OpenAI's words for a chat request without messages, or with an empty list of them."""
+    if not missing:
+        message = (
+            "Invalid 'messages': empty array. Expected an array with minimum length 1, but got an empty array instead."
+        )
+        return plain_error(400, message, param="messages", code="empty_array")
     return plain_error(
         400, "Missing required parameter: 'messages'.", param="messages", code="missing_required_parameter"
     )
@@ -97,11 +102,8 @@ def plain_models(server: ScriptedServer, entries: list[dict[str, Any]]) -> dict[
 
 
 def plain_choice(index: int, delta: dict[str, Any], logprobs: Any, finish_reason: str | None) -> dict[str, Any]:
-    """One choice of a chunk, as OpenAI and llama-server give it."""
-    choice: dict[str, Any] = {"index": index, "delta": delta, "finish_reason": finish_reason}
-    if logprobs is not None:
-        choice["logprobs"] = logprobs
-    return choice
+    """One choice of a chunk, as OpenAI gives it."""
+    return {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": finish_reason}
 
 
 def plain_health(server: ScriptedServer, request: LoggedRequest) -> Reply:
@@ -135,7 +137,9 @@ class Style:
         name: The style's name.
         owned_by: `owned_by` in `/v1/models`.
         headers: On every response.
+        json_type: Content-Type of JSON.
         stream_type: Content-Type of a stream.
+        closes_after_error: Whether an error is the last answer on its connection.
         reasoning_field: Where reasoning travels unless the script says.
         tool_call_style: How tool calls travel unless the script says.
         null_content_first: Whether the first chunk says `content: null`.
@@ -144,6 +148,8 @@ class Style:
         head_first: Whether the head of a stream leaves before the first token is there.
         finish_delta: The delta beside the finish reason of an answer without tool calls.
         message_extras: Further fields of the message in whole answers.
+        null_logprobs: Whether whole answers say `logprobs: null` where there are none.
+        cached_tokens: Whether usage always has `prompt_tokens_details`.
         fingerprint: `system_fingerprint` of whole answers, or None.
         chunk_fingerprint: Where it rides in streams: on every chunk, on the last one, or nowhere.
         done_after_error: Whether `[DONE]` follows an error in mid-stream.
@@ -156,12 +162,16 @@ class Style:
         takes_x_api_key: Whether the key may come as `X-Api-Key`.
         health: Answers `GET /health`, or None where the server has no such path.
         routes: Further paths, by method and path.
+        no_messages: Words the refusal of a chat request whose messages are missing (True) or empty (False);
+            None where it is not refused.
     """
 
     name: str
     owned_by: str
     headers: Mapping[str, str] = field(default_factory=dict)
+    json_type: str = "application/json"
     stream_type: str = "text/event-stream"
+    closes_after_error: bool = False
     reasoning_field: ReasoningField = "reasoning"
     tool_call_style: ToolCallStyle = "pieces"
     null_content_first: bool = True
@@ -170,6 +180,8 @@ class Style:
     head_first: bool = False
     finish_delta: Mapping[str, Any] = field(default_factory=dict)
     message_extras: Mapping[str, Any] = field(default_factory=dict)
+    null_logprobs: bool = True
+    cached_tokens: bool = False
     fingerprint: str | None = None
     chunk_fingerprint: Literal["every", "last", "none"] = "none"
     done_after_error: bool = False
@@ -190,7 +202,7 @@ class Style:
     missing_model: Callable[[Sequence[str]], Reply] = plain_missing_model
     loading: Callable[[], Reply] = plain_loading
     bad_json: Callable[[str], Reply] = plain_bad_json
-    no_messages: Callable[[], Reply] = plain_no_messages
+    no_messages: Callable[[bool], Reply | None] = plain_no_messages
     no_embeddings: Callable[[], Reply] = lambda: plain_not_found("POST", "/v1/embeddings")
     model_entry: Callable[[ScriptedServer, str], dict[str, Any]] = plain_model_entry
     models: Callable[[ScriptedServer, list[dict[str, Any]]], dict[str, Any]] = plain_models

@@ -4,7 +4,7 @@ Sources: a running server of that build (`/v1/models`, `/props`, `/slots`, `/tok
 llama.cpp's `tools/server/server-http.cpp` for 503 while loading.
 
 What is its own: `Server: llama.cpp` on every response, the `/v1` paths without the prefix too, a model name that is
-ignored, context per slot, `timings` on the last chunk.
+ignored, context per slot, `timings` on the last chunk, a connection that closes after every error.
 """
 
 from __future__ import annotations
@@ -31,6 +31,18 @@ def _error(status: int, message: str, *, type: str | None = None, param: str | N
 
 
 _NOT_FOUND = _error(404, "File Not Found")
+
+
+def _choice(index: int, delta: dict[str, Any], logprobs: Any, finish_reason: str | None) -> dict[str, Any]:
+    choice = {"finish_reason": finish_reason, "index": index, "delta": delta}
+    return choice if logprobs is None else {**choice, "logprobs": logprobs}
+
+
+def _root(server: ScriptedServer, request: LoggedRequest) -> Reply:
+    """The web interface, which is only there compressed."""
+    if "gzip" not in request.headers.get("accept-encoding", ""):
+        return Reply(415, "Error: gzip is not supported by this browser")
+    return Reply(200, "<!doctype html><html><head><title>llama.cpp</title></head><body></body></html>")
 
 
 def _entry(server: ScriptedServer, model: str) -> dict[str, Any]:
@@ -134,6 +146,10 @@ STYLE = Style(
     name="llamacpp",
     owned_by="llamacpp",
     headers={"Server": "llama.cpp"},
+    json_type="application/json; charset=utf-8",
+    closes_after_error=True,
+    null_logprobs=False,
+    cached_tokens=True,
     reasoning_field="reasoning_content",
     null_content_first=True,
     fingerprint=BUILD,
@@ -145,6 +161,7 @@ STYLE = Style(
     without_v1=True,
     takes_x_api_key=True,
     routes={
+        ("GET", "/"): _root,
         ("GET", "/v1/health"): lambda server, request: Reply(200, {"status": "ok"}),
         ("GET", "/props"): _props,
         ("GET", "/slots"): _slots,
@@ -155,12 +172,13 @@ STYLE = Style(
     not_allowed=lambda method, path, allowed: _NOT_FOUND,
     unauthorized=lambda key: _error(401, "Invalid API Key"),
     unknown_model_reply=lambda model, served: _error(400, f"model '{model}' not found"),
-    bad_json=lambda detail: _error(500, detail),
-    no_messages=lambda: _error(400, "'messages' is required"),
+    bad_json=lambda detail: _error(400, f"[json.exception.parse_error.101] parse error: {detail}"),
+    no_messages=lambda missing: _error(400, "'messages' is required") if missing else None,
     no_embeddings=lambda: _error(501, "This server does not support embeddings. Start it with `--embeddings`"),
     model_entry=_entry,
     models=_models,
     one_model=None,
-    guarded=lambda path: path not in ("/health", "/v1/health"),
+    choice=_choice,
+    guarded=lambda path: path not in ("/", "/health", "/v1/health"),
     timings=_timings,
 )

@@ -40,6 +40,13 @@ def _bad_json(detail: str) -> Reply:
     return _error(400, f"1 validation error:\n  {where}", type="Bad Request", param="body.1")
 
 
+def _no_messages(missing: bool) -> Reply:
+    if missing:
+        where = {"type": "missing", "loc": "body.messages", "msg": "Field required"}
+        return _error(400, f"1 validation error:\n  {where}", type="Bad Request", param="body.messages")
+    return _error(400, "Cannot apply chat template to an empty conversation. Provide at least one message.")
+
+
 def _choice(index: int, delta: dict[str, Any], logprobs: Any, finish_reason: str | None) -> dict[str, Any]:
     choice = {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": finish_reason}
     if finish_reason is not None:
@@ -118,9 +125,7 @@ STYLE = Style(
     unauthorized=lambda key: Reply(401, {"error": "Unauthorized"}),
     unknown_model_reply=_unknown_model,
     bad_json=_bad_json,
-    no_messages=lambda: _error(
-        400, "Cannot apply chat template to an empty conversation. Provide at least one message."
-    ),
+    no_messages=_no_messages,
     no_embeddings=lambda: _NOT_FOUND,
     model_entry=_entry,
     one_model=None,
