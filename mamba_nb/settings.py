@@ -375,14 +375,14 @@ def check_base_url(base_url: str) -> str:
 
 def _address(value: str) -> str:
     value = value.rstrip("/")
-    scheme, colon, rest = value.partition("://")
+    scheme, colon, _ = value.partition("://")
     if not colon or scheme.lower() not in ("http", "https"):
-        bare = value.lstrip("/:")
+        bare = re.sub(f"({'|'.join(_ENDPOINTS)})$", "", value.lstrip("/:"))
         guess = bare and not colon and "@" not in bare and not re.match(r"https?\b|[a-z]+:(?!\d)", bare)
         hint = f"Did you mean http://{bare}?" if guess else None
         raise _Refused("must start with http:// or https://", hint)
-    if re.match(r"[^/]*@|[^?#]*[?#].*@", rest):
-        raise _Refused("must not carry a user name or password", "Give the server's key as api_key=.")
+    if "@" in value:  # anywhere: a password may hold /, ? and #
+        raise _Refused("must not contain @: no user name, no password", "Give the server's key as api_key=.")
     try:
         parts = urlsplit(value)
         host, port = parts.hostname, parts.port
@@ -452,6 +452,7 @@ def _env_files(env_file: EnvFile | Sequence[EnvFile] | None) -> list[Path]:
 def _variables(source: EnvSettingsSource, file: str | None) -> _Layer:
     """The layer of an environment (`file` None) or of a `.env` file."""
     names = {name: value for name, value in source.env_vars.items() if value is not None}
+    bare = source.env_vars.keys() - names.keys()
 
     def origin(section: str, field: str) -> _Origin:
         whole = f"{PREFIX}{section}".upper()
@@ -469,9 +470,11 @@ def _variables(source: EnvSettingsSource, file: str | None) -> _Layer:
             )
     found = source()
     values = {
-        # A variable without "=" in a .env file is None, and one level too deep is a dict: neither is a value.
+        # A name one level too deep makes a dict, and one without "=" in a .env file a bare None: neither is a value.
         section: {
-            key: value for key, value in found.get(section, {}).items() if not isinstance(value, (dict, type(None)))
+            field: value
+            for field, value in found.get(section, {}).items()
+            if not isinstance(value, dict) and f"{PREFIX}{section}__{field}".lower() not in bare
         }
         for section in _SECTIONS
     }

@@ -74,9 +74,16 @@ def compare(
     from mamba_nb.display.live import choose_view
 
     view = choose_view(live, engine.panels)
-    run = _start(engine)
+    run: Run[GridEvent, Comparison] | None = None
     try:
+        run = _start(engine)
         return wait_with_ticks(run, view.paint)
+    except KeyboardInterrupt as interrupt:
+        if not hasattr(interrupt, "partial"):  # it came while painting, not while waiting
+            if run is not None:
+                run.cancel()
+            interrupt.run, interrupt.partial = run, engine.comparison()  # type: ignore[attr-defined]
+        raise
     finally:
         view.close()
 

@@ -215,13 +215,13 @@ def _bar(view: _View) -> str:
 def _figures(view: _View) -> str:
     ended = view.state in ("done", "failed", "stopped")
     ttft = duration(view.ttft_ms) if view.ttft_ms is not None else None
-    rate = figure(view.rate) if view.rate is not None else None
+    unit = view.rate_unit if ended or view.rate is not None else "chunks/s"
+    rate = f"{figure(view.rate)} {unit}" if view.rate is not None else None
     no_ttft = "no token came, or nothing was streamed" if ended else "no token yet"
     no_rate = (view.rate_says or "nothing was asked") if ended else "not enough yet to tell"
-    unit = view.rate_unit if ended or rate else "chunks/s"
     shown = [
         f"<span>TTFT {_known(ttft, no_ttft)}</span>",
-        f"<span{_title(view.rate_says)}>{_known(rate, no_rate)} {unit}</span>",
+        f"<span{_title(view.rate_says)}>{_known(rate, no_rate, unit)}</span>",
     ]
     if view.alone and view.tokens is not None:
         shown.append(f"<span><b>{count(view.tokens)} tokens</b></span>")
@@ -232,8 +232,8 @@ def _figures(view: _View) -> str:
     return "\n".join(shown)
 
 
-def _known(value: str | None, why_not: str) -> str:
-    return f"<b>{value}</b>" if value is not None else f"<b{_title(why_not)}>{UNKNOWN}</b>"
+def _known(value: str | None, why_not: str, unit: str = "") -> str:
+    return f"<b>{value}</b>" if value is not None else f"<b{_title(why_not)}>{UNKNOWN}</b> {unit}".rstrip()
 
 
 def _title(text: str) -> str:

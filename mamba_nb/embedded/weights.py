@@ -155,7 +155,7 @@ def _is_pinned(path: Path, pinned: Pinned, cache: Path) -> bool:
         if _remembered(path, cache) == pinned.sha256:
             return True
         digest = _sha256(path)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return False
     except OSError as error:
         raise EngineError(f"{path} cannot be read: {error.strerror or error}.") from error

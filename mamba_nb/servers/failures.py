@@ -115,7 +115,7 @@ def translate(error: BaseException, where: Where) -> MambaError:
     if names & {"ServerDisconnectedError", "ClientPayloadError", "ReadError", "RemoteProtocolError"} or any(
         isinstance(link, ConnectionResetError | BrokenPipeError) for link in chain
     ):
-        return interrupted(where, server_says=text)
+        return interrupted(where)
     if "ClientConnectorDNSError" in names or "gaierror" in names:
         host = urlsplit(where.base_url).hostname
         return _unreachable(where, f"The name {host!r} is not known. Check the spelling of base_url.")
@@ -185,14 +185,13 @@ def timed_out(where: Where, *, after_first_byte: bool = False) -> ServerTimeout:
     )
 
 
-def interrupted(where: Where, *, server_says: str | None = None) -> StreamInterrupted:
+def interrupted(where: Where) -> StreamInterrupted:
     """The connection ended before the answer did."""
     return StreamInterrupted(
         f"{where.server} at {where.base_url} closed the stream before the answer was finished.",
         hint="It may have run out of memory or crashed; its log says more. The text so far is in .partial.",
         base_url=where.base_url,
         model=where.model,
-        server_says=server_says,
     )
 
 
