@@ -38,7 +38,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 STEP_S = 0.1  # how long a wait lasts before it looks up; also the heartbeat of an awaited Run
-SETTLE_S = 0.5  # how long a stopped caller waits for the work to put its partial result down
+SETTLE_S = 0.3  # how long a stopped caller waits for the work to put its partial result down
 KEEP_ENDED = 10  # how many ended runs `runs(ended=True)` remembers
 
 _log = logging.getLogger("mamba_nb")
@@ -106,20 +106,16 @@ class PrivateLoop:
             raise
         return asyncio.run_coroutine_threadsafe(work, loop)
 
-    def leave_if_stuck(self, patience_s: float = 0.1) -> None:
-        """Start afresh with the next submit if the loop does not answer: a coroutine blocks it.
+    def ping(self) -> threading.Event:
+        """An event that the loop sets when it comes round to it."""
+        answered = threading.Event()
+        self.loop.call_soon_threadsafe(answered.set)
+        return answered
 
-        Its thread ends its work whenever that lets it.
-        """
-        loop, answered = self._loop, threading.Event()
-        if loop is None or self.is_current_thread():
-            return
-        loop.call_soon_threadsafe(answered.set)
-        if not answered.wait(patience_s):
-            _log.warning("A coroutine blocks the event loop %s; what comes next runs on a new one.", self.name)
-            with self._lock:
-                if self._loop is loop:
-                    self._loop = None
+    def leave(self) -> None:
+        """Start afresh with the next submit: a coroutine blocks this loop. Its thread ends the work it has."""
+        _log.warning("A coroutine blocks the event loop %s; what comes next runs on a new one.", self.name)
+        self._loop = None
 
     def forget(self) -> None:
         """After a fork: the thread is gone, the loop and its sockets are the parent's. Keep them untouched."""
@@ -312,6 +308,7 @@ class Run(Generic[EventT, ResultT]):
                 `.partial`.
             WrongLoop: On one of this package's own loops, where waiting would never end.
         """
+        __tracebackhide__ = True  # a reader's traceback ends at the reader's own line
         self._check_process()
         if not self._future.done():
             _refuse_on_private_loops(f"{self.name}: .result()", "await it instead: `await run`")
@@ -321,12 +318,16 @@ class Run(Generic[EventT, ResultT]):
 
     def _wait(self, timeout: float | None, tick: Callable[[], None] | None = None) -> None:
         """Wait in short steps; `tick` is called between them, on the waiting thread."""
+        __tracebackhide__ = True
         try:
             _wait_in_steps(self._future, timeout, f"{self.name} (it goes on; .cancel() ends it)", tick)
         except TimeoutError:
             raise
-        except BaseException as interrupt:  # a KeyboardInterrupt, or whatever a signal handler or `tick` raised
+        except KeyboardInterrupt as interrupt:
             self._stop_for(interrupt)
+            raise interrupt.with_traceback(None) from None  # which line of ours it hit tells nobody anything
+        except BaseException as error:  # whatever a signal handler or `tick` raised
+            self._stop_for(error)
             raise
 
     def _let_settle(self) -> None:
@@ -336,14 +337,16 @@ class Run(Generic[EventT, ResultT]):
 
     def _stop_for(self, interrupt: BaseException) -> None:
         """Cancel, wait a moment for the pieces to be put down, and hang them on the exception."""
+        answered = self._on.ping()
         self.cancel()
         self._let_settle()
-        if self._on is foreign and not self._settled.done():
-            foreign.leave_if_stuck()
+        if self._on is foreign and not self._settled.done() and not answered.is_set():
+            foreign.leave()
         interrupt.run = self  # type: ignore[attr-defined]
         interrupt.partial = self.partial  # type: ignore[attr-defined]
 
     def _outcome(self) -> ResultT:
+        __tracebackhide__ = True
         try:
             return self._future.result(timeout=0)
         except concurrent.futures.CancelledError as error:
@@ -358,6 +361,7 @@ class Run(Generic[EventT, ResultT]):
         return self._await().__await__()
 
     async def _await(self) -> ResultT:
+        __tracebackhide__ = True
         # The heartbeat matters: SIGINT cancels the cell's task, but does not wake an idle loop.
         waiter = asyncio.wrap_future(self._future)
         waiter.add_done_callback(_retrieved)
@@ -370,6 +374,7 @@ class Run(Generic[EventT, ResultT]):
         return await self._outcome_when_settled()
 
     async def _outcome_when_settled(self) -> ResultT:
+        __tracebackhide__ = True
         if self._future.cancelled() and not self._settled.done():
             await asyncio.wait({asyncio.wrap_future(self._settled)}, timeout=SETTLE_S)
         return self._outcome()
@@ -381,6 +386,7 @@ class Run(Generic[EventT, ResultT]):
         return self._iterate()
 
     def _iterate(self) -> Generator[EventT, None, None]:
+        __tracebackhide__ = True
         wake = threading.Event()
         self._wake = wake.set
         finished = False
@@ -401,7 +407,7 @@ class Run(Generic[EventT, ResultT]):
         except KeyboardInterrupt as interrupt:
             finished = True
             self._stop_for(interrupt)
-            raise
+            raise interrupt.with_traceback(None) from None
         finally:
             self._wake = None
             if not finished:
@@ -455,6 +461,7 @@ class _AsyncReader(Generic[EventT]):
         return self
 
     async def __anext__(self) -> EventT:
+        __tracebackhide__ = True
         run = self._run
         try:
             while True:
@@ -594,6 +601,7 @@ def _settle(future: concurrent.futures.Future[T], *, value: Any = None, error: B
 
 def wait_with_ticks(run: Run[Any, ResultT], tick: Callable[[], None]) -> ResultT:
     """Wait for a run and call `tick` between the steps, on this thread: how a cell paints while it waits."""
+    __tracebackhide__ = True
     run._check_process()
     if not run.done():
         _refuse_on_private_loops(f"{run.name}: a blocking call", "use the verb that gives a Run, and await it")
@@ -624,6 +632,7 @@ def run_sync(work: Awaitable[T] | concurrent.futures.Future[T], timeout: float |
         KeyboardInterrupt: On an interrupt; the work is cancelled.
         WrongLoop: Where waiting could never end; the message says what to write instead.
     """
+    __tracebackhide__ = True
     if isinstance(work, Run):
         return cast(T, work.result(timeout))
     if isinstance(work, concurrent.futures.Future):

@@ -10,11 +10,14 @@ import base64
 import concurrent.futures
 import dataclasses
 import hashlib
+import importlib.util
 import os
 import shutil
 import socket
 import struct
+import subprocess
 import sys
+import textwrap
 import threading
 import time
 import zipfile
@@ -404,6 +407,66 @@ def test_without_huggingface_hub_the_pip_line_is_said(monkeypatch: pytest.Monkey
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(MissingExtra, match="pip install huggingface_hub"):
         resolve_weights("hf:owner/name/file.gguf", settings=EmbeddedSettings())
+
+
+HUB = """
+    import hashlib, http.server, os, sys, threading
+
+    data = open(sys.argv[1], "rb").read()
+    asked = []
+
+    class Hub(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.path)
+            found = self.path.endswith("/owner/name/resolve/main/tiny.gguf")
+            self.send_response(200 if found else 404)
+            self.send_header("X-Error-Code", "EntryNotFound") if not found else None
+            self.send_header("ETag", hashlib.sha256(data).hexdigest())
+            self.send_header("X-Repo-Commit", "0" * 40)
+            self.send_header("Content-Length", str(len(data)) if found else "0")
+            self.end_headers()
+            if found and self.command == "GET":
+                self.wfile.write(data)
+
+        do_HEAD = do_GET
+
+        def log_message(self, *words):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    os.environ.update(HF_ENDPOINT=f"http://127.0.0.1:{server.server_port}", HF_HOME=sys.argv[2], HF_HUB_DISABLE_XET="1")
+
+    from mamba_nb.embedded import resolve_weights
+    from mamba_nb.errors import EngineError, WeightsMissing
+    from mamba_nb.settings import EmbeddedSettings
+
+    def resolve(name, **options):
+        return resolve_weights(name, settings=EmbeddedSettings(), **options)
+
+    try:
+        resolve("hf:owner/name/tiny.gguf")
+    except WeightsMissing as error:
+        assert "create_embedded_backend('hf:owner/name/tiny.gguf')" in str(error)
+    assert asked == [], asked
+    path = resolve("hf:owner/name/tiny.gguf", download=True)
+    assert path.read_bytes() == data and path.name == "tiny.gguf"
+    asked.clear()
+    assert resolve("hf:owner/name/tiny.gguf") == path
+    assert asked == [], asked
+    try:
+        resolve("hf:owner/name/none.gguf", download=True)
+    except EngineError as error:
+        assert "The hub did not give hf:owner/name/none.gguf" in str(error)
+    print("as it should be")
+"""
+
+
+@pytest.mark.skipif(importlib.util.find_spec("huggingface_hub") is None, reason="huggingface_hub is not installed")
+def test_the_hub_is_asked_with_consent_only_and_once(tiny: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", textwrap.dedent(HUB), str(tiny), str(tmp_path / "hub")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert (done.stdout, done.returncode) == ("as it should be\n", 0), done.stderr
 
 
 # the head of a GGUF file

@@ -6,11 +6,13 @@ MAMBA_TEST_TIMINGS=FILE the time that every interrupt took is appended to that f
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
 import textwrap
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -53,14 +55,17 @@ def counting(count=3, pause_s=0.01):
 """
 
 
-def start(folder: Path, *, uvloop: bool = False) -> Kernel:
-    return Kernel(folder, python=os.environ.get("MAMBA_TEST_KERNEL_PYTHON"), uvloop=uvloop)
+@contextlib.contextmanager
+def started(folder: Path, *, uvloop: bool = False) -> Iterator[Kernel]:
+    with Kernel(folder, python=os.environ.get("MAMBA_TEST_KERNEL_PYTHON"), uvloop=uvloop) as kernel:
+        kernel.run(SETUP)
+        kernel.replies(kernel.queue("run_sync(7)"))  # for its first traceback IPython loads and parses a lot
+        yield kernel
 
 
 @pytest.fixture(scope="module")
 def shared_kernel(tmp_path_factory):
-    with start(tmp_path_factory.mktemp("kernel")) as kernel:
-        kernel.run(SETUP)
+    with started(tmp_path_factory.mktemp("kernel")) as kernel:
         yield kernel
 
 
@@ -75,8 +80,7 @@ def kernel(shared_kernel):
 @pytest.fixture
 def own_kernel(tmp_path):
     """A kernel for a test that leaves traces in it."""
-    with start(tmp_path) as kernel:
-        kernel.run(SETUP)
+    with started(tmp_path) as kernel:
         yield kernel
 
 
@@ -100,11 +104,17 @@ def assert_all_run(kernel: Kernel, *cells: str, expect: list[str]) -> None:
 
 
 def assert_interrupted(
-    kernel: Kernel, cell: str, *, ready: str = "waiting", error: str = "KeyboardInterrupt", note: str = ""
-) -> Cell:
+    kernel: Kernel,
+    cell: str,
+    *,
+    error: str = "KeyboardInterrupt",
+    note: str = "",
+    ready: Callable[[], bool] = lambda: True,
+) -> None:
     """Interrupt a cell with three queued behind: it ends within a second, they are aborted, the next one runs."""
     first, *behind = kernel.queue(dedent(cell), *numbered(3))
-    kernel.until_printed(first, ready)
+    kernel.until_printed(first, "waiting")
+    kernel.wait(ready, "the moment to interrupt")
     time.sleep(0.3)
     pressed = kernel.interrupt()
     kernel.replies([first, *behind])
@@ -114,7 +124,6 @@ def assert_interrupted(
     assert (first.status, first.error.split(":")[0]) == ("error", error), first
     assert [cell.status for cell in behind] == ["aborted"] * 3
     assert kernel.value("run_sync(seven())") == 7
-    return first
 
 
 def record(kernel: Kernel, what: str, took_s: float) -> None:
@@ -188,9 +197,11 @@ def test_run_sync_in_a_click_handler_with_cells_queued_around(kernel, shell):
         return
     model_id = kernel.run(BUTTON).printed.strip()
     before = kernel.queue("time.sleep(0.2)", "await asyncio.sleep(0.2)", "run_sync(seven(0.2))")
-    clicks = [kernel.click(model_id, subshell_id=subshell_id) for _ in range(3)]
-    kernel.replies([*before, *kernel.queue(*numbered(6))])
-    kernel.wait(lambda: all(click.idle for click in clicks), "the end of the clicks")
+    for _ in range(3):
+        kernel.click(model_id, subshell_id=subshell_id)
+    cells = kernel.replies([*before, *kernel.queue(*numbered(6))])
+    assert [cell.status for cell in cells] == ["ok"] * 9
+    kernel.until("len(found) == 3")
     assert kernel.value("found") == [(7, 3, [0, 1])] * 3
 
 
@@ -226,9 +237,11 @@ def test_a_task_of_the_running_loop_in_a_click_handler(own_kernel):
             """
         )
     ).printed.strip()
-    clicks = [own_kernel.click(model_id) for _ in range(3)]
-    own_kernel.replies(own_kernel.queue(*numbered(6)))
-    own_kernel.wait(lambda: all(click.idle for click in clicks), "the end of the clicks")
+    for _ in range(3):
+        own_kernel.click(model_id)
+    cells = own_kernel.replies(own_kernel.queue(*numbered(6)))
+    assert [cell.status for cell in cells] == ["ok"] * 6
+    own_kernel.until("len(found) == 3")
     assert own_kernel.value("found") == [7, 7, 7], own_kernel.log
 
 
@@ -371,7 +384,7 @@ def test_the_server_sees_the_disconnect(kernel, code):
         )
         error = "CancelledError" if "await" in code else "KeyboardInterrupt"
         cell = f"run = backend.stream('Hello')\nprint('waiting', flush=True)\n{code}"
-        assert_interrupted(kernel, cell, error=error, note=f"{code} of a stream")
+        assert_interrupted(kernel, cell, error=error, note=f"{code} of a stream", ready=lambda: server.active == 1)
         kernel.wait(lambda: server.disconnects == 1, "the server to see the disconnect", 5)
         assert len(server.requests) == 1
         assert 0 < len(kernel.value("run.partial.text")) < 5000
@@ -394,9 +407,8 @@ STOP = dedent(
 def test_a_stop_button_ends_what_runs_in_the_background(kernel):
     model_id = kernel.run(STOP).printed.strip()
     kernel.run("run = counting(1, 60)")
-    click = kernel.click(model_id)
-    kernel.wait(lambda: click.idle, "the end of the click")
-    kernel.run("time.sleep(0.1)")
+    kernel.click(model_id)
+    kernel.until("cancelled")
     assert kernel.value("run.state, cancelled") == ("stopped", ["counting"])
 
 
@@ -419,7 +431,7 @@ def test_runs_lists_what_a_cell_left_behind_and_stops_it(kernel):
         kernel.run("run = counting(1, 60)")
     assert kernel.run("runs()").displayed[0]["text/plain"].count("counting") == 3
     assert kernel.value("runs().cancel()") == 3
-    kernel.run("time.sleep(0.1)")
+    kernel.until("len(cancelled) == 3")
     assert kernel.value("cancelled, list(runs())") == (["counting"] * 3, [])
 
 
@@ -462,8 +474,7 @@ def test_a_fork_during_a_run_harms_neither_side(own_kernel):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="uvloop does not exist on Windows")
 def test_in_a_kernel_whose_loop_is_uvloops(tmp_path):
-    with start(tmp_path, uvloop=True) as kernel:
-        kernel.run(SETUP)
+    with started(tmp_path, uvloop=True) as kernel:
         assert_all_run(
             kernel,
             "print(type(asyncio.get_running_loop()).__module__, type(io.loop).__module__)",
@@ -485,19 +496,16 @@ def test_in_a_kernel_whose_loop_is_uvloops(tmp_path):
 
 
 def test_a_kernel_with_a_run_under_way_shuts_down_promptly(tmp_path):
-    with ScriptedServer(Script(text=words(1000), itl_s=0.05)) as server, start(tmp_path) as kernel:
+    with ScriptedServer(Script(text=words(1000), itl_s=0.05)) as server, started(tmp_path) as kernel:
         kernel.run(
             "from mamba_nb.backends import OpenAICompatibleBackend\n"
             f"backend = OpenAICompatibleBackend(model='scripted-model', base_url={server.base_url!r})\n"
-            "run = backend.stream('Hello')\n"
-            "import time; time.sleep(0.5)"
+            "run = backend.stream('Hello')"
         )
+        kernel.wait(lambda: server.active == 1, "the request")
         begin = time.monotonic()
         kernel.ask_to_shut_down()
         assert time.monotonic() - begin < 5
-        end = time.monotonic() + 5
-        while not server.disconnects and time.monotonic() < end:
-            time.sleep(0.02)
-        assert server.disconnects == 1
+        kernel.wait(lambda: server.disconnects == 1, "the server to see the disconnect", 5)
         assert "Traceback" not in kernel.log
         assert "Unclosed" not in kernel.log

@@ -150,8 +150,9 @@ class Exchange:
         now, add, emit = time.monotonic, builder.add, self.emit
         streaming = False
         async for piece in pieces:
-            at_s = now() - sent_at
-            watch.heard()
+            moment = now()
+            watch.heard(moment)
+            at_s = moment - sent_at
             events = reader.feed(piece, at_s)
             for event in events:
                 add(event)
@@ -185,7 +186,7 @@ class Exchange:
     ) -> None:
         data = bytearray()
         async for piece in pieces:
-            watch.heard()
+            watch.heard(time.monotonic())
             data += piece
         at_s = time.monotonic() - sent_at
         if self.body.get("stream"):
@@ -223,9 +224,9 @@ class SilenceWatch:
         """Seconds since the watch began."""
         return time.monotonic() - self._began
 
-    def heard(self) -> None:
-        """A piece of the answer came: the silence begins anew."""
-        self._last = time.monotonic()
+    def heard(self, moment: float) -> None:
+        """A piece of the answer came then, on `time.monotonic`'s clock: the silence begins anew."""
+        self._last = moment
         self._answering = True
 
     def sending(self) -> None:

@@ -127,7 +127,7 @@ def _counts(group: Group) -> list[tuple[str, int]]:
 
 
 def _answers(group: Group) -> str:
-    return "<br>".join(f"{state_mark(state)}{count(n)} {state}" for state, n in _counts(group)) or "none"
+    return "<br>".join(f"{state_mark(state)} {count(n)} {state}" for state, n in _counts(group)) or "none"
 
 
 def _answers_text(group: Group) -> str:

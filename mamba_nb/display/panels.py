@@ -92,7 +92,7 @@ def state_mark(state: str) -> str:
 
 def note(kind: str, text: str) -> str:
     """One warning or error as HTML: its mark, then its words."""
-    return f"<div>{state_mark(kind)}<span>{esc(text)}</span></div>\n"
+    return f"<div>{state_mark(kind)} <span>{esc(text)}</span></div>\n"
 
 
 def _view(state: PanelState, live: bool) -> _View:
@@ -191,7 +191,7 @@ def _notes_of(generation: Generation) -> list[tuple[str, str]]:
 def _panel(view: _View, index: int) -> str:
     name = f"<b><bdi>{esc(view.label)}</bdi></b>"
     where = [view.model] * (view.model != view.label) + [view.server] * bool(view.server)
-    state = f'<div class="mn-state">{state_mark(view.state)}{esc(view.state)}</div>'
+    state = f'<div class="mn-state">{state_mark(view.state)} {esc(view.state)}</div>'
     quiet = "".join(f' <span class="mn-quiet">·&nbsp;<bdi>{esc(part)}</bdi></span>' for part in where)
     return f"""\
 <div class="mn-panel {style.model_class(index)}" role="group" aria-label="{esc(view.label)}">
@@ -250,10 +250,12 @@ def _prompt(view: _View) -> str:
 def _reasoning(view: _View) -> str:
     if not view.reasoning:
         return ""
-    return (
-        f"<details><summary>thinking ({view.reasoning_size})</summary>"
-        f'<div class="mn-text" dir="auto">{esc(view.reasoning)}</div></details>'
-    )
+    return f"<details><summary>thinking ({view.reasoning_size})</summary>{_text(view.reasoning)}</details>"
+
+
+def _text(text: str) -> str:
+    # A pre keeps the lines where the style sheet is taken away; its first line feed is not part of the text.
+    return f'<pre class="mn-text" dir="auto">\n{esc(text)}</pre>'
 
 
 def _answer(view: _View) -> str:
@@ -261,10 +263,12 @@ def _answer(view: _View) -> str:
     if view.left_out:
         parts.append(f'<div class="mn-quiet">… {count(view.left_out)} characters before this</div>\n')
     if view.text:
-        parts.append(f'<div class="mn-text" dir="auto">{esc(view.text)}</div>')
+        parts.append(_text(view.text))
     elif view.state == "done" and not view.tool_calls:
         parts.append('<div class="mn-quiet">No visible text came.</div>')
-    parts += [f'\n<div class="mn-call">{esc(call.name)}({esc(call.arguments)})</div>' for call in view.tool_calls]
+    parts += [
+        f'\n<pre class="mn-text mn-call">{esc(call.name)}({esc(call.arguments)})</pre>' for call in view.tool_calls
+    ]
     follow = " mn-follow" if view.follow else ""
     return (
         f'<div class="mn-answer{follow}" tabindex="0" role="region" aria-label="answer of {esc(view.label)}">'

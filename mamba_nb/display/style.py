@@ -10,7 +10,7 @@ import re
 from functools import cache
 from importlib.resources import files
 
-__all__ = ["ROOT_CLASS", "css", "mark", "model_class", "model_colours"]
+__all__ = ["ROOT_CLASS", "css", "mark", "model_class", "model_colours", "token"]
 
 # The last two keep MathJax away: an answer that says "$5 or $6" is not a formula.
 ROOT_CLASS = "mamba-nb tex2jax_ignore mathjax_ignore"
@@ -44,6 +44,15 @@ def model_class(index: int) -> str:
 def model_colours() -> tuple[tuple[str, str], ...]:
     """The models' colours in their order, each on a light and on a dark surface."""
     return tuple(re.findall(r"--mn-model: light-dark\((#\w+), (#\w+)\)", _sheet()))
+
+
+@cache
+def token(name: str) -> tuple[str, str]:
+    """The fallback of one of the style sheet's tokens, on light and on dark: for pictures, which have no theme."""
+    found = re.search(rf"--mn-{name}:[^;]*light-dark\((#\w+), (#\w+)\)", _sheet())
+    if found is None:
+        raise KeyError(name)
+    return found[1], found[2]
 
 
 @cache

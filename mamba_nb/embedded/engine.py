@@ -48,7 +48,7 @@ class Declared(NamedTuple):
     evidence: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Engine:
     """A running engine: where it is, and what it declares.
 

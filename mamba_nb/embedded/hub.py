@@ -28,19 +28,20 @@ def from_hub(name: str, *, download: bool) -> Path:
         error = MissingExtra(repr(name), package="huggingface_hub", extra="embedded")
         error.hint = "Install it with: pip install huggingface_hub"
         raise error
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
+    from huggingface_hub import hf_hub_download, try_to_load_from_cache
 
-    try:
-        return Path(hf_hub_download(repo_id=repository, filename=file, local_files_only=not download))
-    except LocalEntryNotFoundError as error:
-        if download:
-            raise EngineError(f"{name} is not in the hub's cache, and the hub could not be reached: {error}") from error
+    # Looked up here first: even with local_files_only, hf_hub_download asks the hub for other things.
+    cached = try_to_load_from_cache(repository, file)
+    if isinstance(cached, str):
+        return Path(cached)
+    if not download:
         raise WeightsMissing(
             f"{name} is not on this machine, and nothing is fetched without being asked for.",
             hint=f"To fetch it once, type: create_embedded_backend({name!r})",
-        ) from error
-    except Exception as error:  # HTTP errors, gated and unknown repositories: the hub's words say which
+        )
+    try:
+        return Path(hf_hub_download(repo_id=repository, filename=file))
+    except Exception as error:  # no network, gated or unknown repositories: the words of huggingface_hub say which
         raise EngineError(f"The hub did not give {name}.", server_says=str(error)) from error
 
 

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any, Self
 
 QUIET_S = 1.0
+BYTES = "{desc}: {bar} {n_fmt}B of {total_fmt}B, {elapsed}"  # no rate: the download comes in bursts
 
 
 class Progress:
@@ -43,7 +44,7 @@ class Progress:
 
         if self.total is None:
             return tqdm(desc=self.text, bar_format="{desc}: {elapsed}", leave=False)
-        return tqdm(desc=self.text, total=self.total, unit="B", unit_scale=True, leave=False)
+        return tqdm(desc=self.text, total=self.total, unit_scale=True, bar_format=BYTES, leave=False)
 
     def __enter__(self) -> Self:
         return self

@@ -41,7 +41,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--api-key", help="the key it asks for")
     add("--script", type=json.loads, default={}, metavar="JSON", help="further fields of the Script")
     add("--ignore-stdin", action="store_true", help="do not end with standard input")
-    add("--child", action="store_true", help=argparse.SUPPRESS)
+    add("--child-of", type=int, metavar="PID", help=argparse.SUPPRESS)
     return parser
 
 
@@ -67,10 +67,10 @@ def _options(arguments: argparse.Namespace) -> dict[str, Any]:
 def _first_line() -> bytes:
     line = b""
     while not line.endswith(b"\n"):
-        byte = os.read(0, 65536)
-        if not byte:
+        more = os.read(0, 65536)
+        if not more:
             sys.exit("Standard input ended before the options came.")
-        line += byte
+        line += more
     return line
 
 
@@ -79,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = _parser()
     arguments = parser.parse_args(argv)
     try:
-        options = options_from(_first_line()) if arguments.child else _options(arguments)
+        options = options_from(_first_line()) if arguments.child_of else _options(arguments)
         server = ScriptedServer(**options, log_path=LOG_PATH)
     except (TypeError, ValueError) as error:
         parser.error(str(error))
@@ -93,7 +93,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     try:
         print(json.dumps({"base_url": server.base_url, "port": server.port, "pid": os.getpid()}), flush=True)
-        wait_for_the_end(done, stdin=not arguments.ignore_stdin, parent=arguments.child)
+        wait_for_the_end(done, stdin=not arguments.ignore_stdin, parent=arguments.child_of)
     finally:
         server.stop()
     return 0

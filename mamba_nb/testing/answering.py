@@ -15,8 +15,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from mamba_nb.testing import embeddings
-from mamba_nb.testing.chunks import Answer, Event, fragments, to_json
+from mamba_nb.testing.chunks import Answer
+from mamba_nb.testing.events import Event, fragments, to_json
 from mamba_nb.testing.log import LoggedRequest
+from mamba_nb.testing.replies import WORDS, encoded, merged
 from mamba_nb.testing.script import Script
 from mamba_nb.testing.styles.base import Reply, Route
 from mamba_nb.testing.wire import Connection
@@ -128,8 +130,8 @@ class Answering:
         return None
 
     def _send(self, connection: Connection, entry: LoggedRequest, reply: Reply) -> None:
-        body, kind = _encoded(reply.body, self._style.json_type)
-        headers = _headers(self._server.headers, {"Content-Type": kind} if kind else {}, reply.headers)
+        body, kind = encoded(reply.body, self._style.json_type)
+        headers = merged(self._server.headers, {"Content-Type": kind} if kind else {}, reply.headers)
         entry.status = reply.status
         last = reply.status >= 400 and self._style.closes_after_error
         connection.start(reply.status, headers, length=len(body), last=last)
@@ -151,7 +153,7 @@ class Answering:
         if script.fault in ("cut", "reset"):
             _end(connection, "reset" if script.fault == "reset" else "cut")
             return True
-        reply = self._style.error(script.status, _WORDS.get(script.status, "Scripted error."))
+        reply = self._style.error(script.status, WORDS.get(script.status, "Scripted error."))
         if body is not None:
             reply = Reply(script.status, body, reply.headers)
         self._send(connection, entry, replace(reply, headers={**reply.headers, **script.headers}))
@@ -165,8 +167,8 @@ class Answering:
             self._send(connection, entry, refusal)
             return
         body = entry.body
-        asked = body.get("model")
-        served = style.match(asked, server.models) if isinstance(asked, str) else None
+        asked = body["model"] if isinstance(body.get("model"), str) else None
+        served = style.match(asked, server.models) if asked else None
         if (refusal := self._check_chat(body, served)) is not None:
             self._send(connection, entry, refusal)
             return
@@ -174,10 +176,11 @@ class Answering:
         assert script is not None
         if await self._instead(connection, entry, script):
             return
-        model = served or (server.models[0] if server.models and style.names_served_model else asked or "unknown")
+        first = server.models[0] if server.models else "unknown"
+        model = served or (asked if asked and not style.names_served_model else first)
         async with server.room.enter(model):
             self._answers += 1
-            named = model if style.names_served_model or not isinstance(asked, str) else asked
+            named = model if style.names_served_model or not asked else asked
             answer = Answer(
                 script=script,
                 style=style,
@@ -209,7 +212,7 @@ class Answering:
         await asyncio.sleep(answer.due_s(len(answer.deltas)))
         body = to_json(answer.whole())
         script = answer.script
-        headers = _headers(self._server.headers, {"Content-Type": self._style.json_type}, script.headers)
+        headers = merged(self._server.headers, {"Content-Type": self._style.json_type}, script.headers)
         entry.status = 200
         connection.start(200, headers, length=len(body))
         entry.ended_at = time.monotonic()
@@ -225,7 +228,7 @@ class Answering:
     async def _stream(self, connection: Connection, entry: LoggedRequest, answer: Answer) -> None:
         script, style = answer.script, answer.style
         start = time.monotonic()
-        headers = _headers(self._server.headers, {"Content-Type": style.stream_type}, script.headers)
+        headers = merged(self._server.headers, {"Content-Type": style.stream_type}, script.headers)
         entry.status = 200
         connection.start(200, headers, length=None, now=style.head_first)
         for event in answer.events():
@@ -236,7 +239,7 @@ class Answering:
                 entry.ended_at = time.monotonic()
                 _end(connection, event.then)
                 return
-        entry.ended_at = time.monotonic()
+        entry.ended_at = entry.ended_at or time.monotonic()
         connection.finish()
 
     async def _write(self, connection: Connection, entry: LoggedRequest, event: Event, script: Script) -> None:
@@ -250,23 +253,13 @@ class Answering:
                 entry.sent_at.append(at)
                 if event.token:
                     entry.token_sent_at.append(at)
+                if event.final:
+                    entry.ended_at = at
             connection.send(piece)
         await connection.drain()
 
 
 _V1_PATHS = (CHAT, EMBEDDINGS, MODELS, "/v1/health")
-
-_WORDS = {
-    400: "Scripted error: the request is not valid.",
-    401: "Scripted error: the key is not valid.",
-    403: "Scripted error: not allowed.",
-    404: "Scripted error: not found.",
-    429: "Scripted error: too many requests.",
-    500: "Scripted error: the server failed.",
-    502: "Scripted error: bad gateway.",
-    503: "Scripted error: the server is busy.",
-    504: "Scripted error: the server took too long.",
-}
 
 
 def _end(connection: Connection, how: str) -> None:
@@ -283,22 +276,3 @@ def _models(server: ScriptedServer, request: LoggedRequest) -> Reply:
 
 def _no_embeddings(server: ScriptedServer, request: LoggedRequest) -> Reply:
     return server.style.no_embeddings()
-
-
-def _encoded(body: Any, json_type: str) -> tuple[bytes, str | None]:
-    """The body's bytes and its Content-Type, which is guessed for text and unknown for bytes."""
-    if isinstance(body, bytes):
-        return body, None
-    if not isinstance(body, str):
-        return to_json(body), json_type
-    kinds = {"<": "text/html; charset=utf-8", "{": json_type, "[": json_type}
-    return body.encode(), kinds.get(body.lstrip()[:1], "text/plain; charset=utf-8")
-
-
-def _headers(*layers: Mapping[str, str]) -> dict[str, str]:
-    """The headers of all layers; a later one wins, whatever the case of its name."""
-    merged: dict[str, tuple[str, str]] = {}
-    for layer in layers:
-        for name, value in layer.items():
-            merged[name.lower()] = (name, value)
-    return dict(merged.values())

@@ -9,44 +9,17 @@ The shapes are OpenAI's chat completion objects. What the kinds of servers do di
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
-from mamba_nb.testing.log import count_words, last_user_text
-from mamba_nb.testing.script import Script, split_pieces
+from mamba_nb.testing.events import ASCII, COMPACT, Event, comment
+from mamba_nb.testing.log import count_words
+from mamba_nb.testing.script import Script
 from mamba_nb.testing.styles.base import Style
+from mamba_nb.testing.tokens import deltas_of, halves, logprob_of
 
-__all__ = ["Answer", "Event", "fragments", "to_json"]
-
-LOGPROB = -0.25
-ARGUMENT_PIECE = 8  # characters of a tool call's arguments in one chunk
-
-_compact = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
-_ascii = json.JSONEncoder(ensure_ascii=True, separators=(",", ":"))
-
-
-def to_json(value: Any) -> bytes:
-    """The value as compact JSON in UTF-8."""
-    return _compact.encode(value).encode()
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """Bytes of a stream and when they are due.
-
-    Attributes:
-        data: SSE text.
-        at_s: Seconds after the answer's start.
-        token: Whether it carries a token.
-        then: How the connection ends right after it, if it does.
-    """
-
-    data: bytes
-    at_s: float
-    token: bool = False
-    then: Literal["cut", "reset"] | None = None
+__all__ = ["Answer"]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -74,13 +47,13 @@ class Answer:
 
     def __post_init__(self) -> None:
         script, body = self.script, self.body
-        deltas = list(_deltas(script, self.style, body))
+        deltas = list(deltas_of(script, self.style, body))
         finish = script.finish_reason or ("tool_calls" if script.tool_calls else "stop")
         most = body.get("max_tokens") or body.get("max_completion_tokens")
         if script.obey_max_tokens and isinstance(most, int) and 0 < most < len(deltas):
             deltas, finish = deltas[:most], "length"
         if script.fault == "half_emoji":
-            deltas = [half for delta in deltas for half in _halves(delta)]
+            deltas = [half for delta in deltas for half in halves(delta)]
         n = body.get("n") or 1
         self.deltas = deltas
         self.finish_reason = finish
@@ -173,8 +146,8 @@ class Answer:
     def _logprobs(self, texts: list[str]) -> dict[str, Any] | None:
         if not (self.script.logprobs and self.body.get("logprobs") and texts):
             return None
-        top = self.body.get("top_logprobs") or 0
-        return {"content": [_logprob(text, top) for text in texts]}
+        top = self.body.get("top_logprobs")
+        return {"content": [logprob_of(text, top if isinstance(top, int) else 0) for text in texts]}
 
     # A stream.
 
@@ -189,7 +162,7 @@ class Answer:
             elif fault is not None and token == at and fault in _ENDS_EARLY:
                 break
             if script.keepalive_between and token:
-                yield Event(_comment(token, last), self.due_s(token - 1) + script.itl_s / 2)
+                yield Event(comment(token, last), self.due_s(token - 1) + script.itl_s / 2)
             yield from self._token(token, delta)
         yield from self._ending(self.due_s(at if fault in _ENDS_EARLY else last))
 
@@ -202,7 +175,7 @@ class Answer:
     def _opening(self) -> Iterator[Event]:
         script, style, first_s = self.script, self.style, self.due_s(0)
         for i in range(script.keepalive_comments):
-            yield Event(_comment(i + 1, script.keepalive_comments), first_s * i / script.keepalive_comments)
+            yield Event(comment(i + 1, script.keepalive_comments), first_s * i / script.keepalive_comments)
         if script.blank_choices_first:
             yield self._event([], first_s)
         if style.role_alone:
@@ -219,13 +192,33 @@ class Answer:
         if self.script.role_every_chunk or (token == 0 and not style.role_alone):
             sent = {"role": "assistant", **sent}
         logprobs = self._logprobs([delta["content"]] if "content" in delta else [])
+        finishes = self._finishes_with(token)
         for index in range(self.choices):
             done = token * self.choices + index + 1
-            choice = style.choice(index, sent, logprobs, self.finish_reason if self._finishes_with(token) else None)
-            yield self._event([choice], self.due_s(token), tokens=done, token=True)
+            final = finishes and index == self.choices - 1
+            yield self._event(
+                [style.choice(index, sent, logprobs, self.finish_reason if finishes else None)],
+                self.due_s(token),
+                tokens=done,
+                token=True,
+                usage=self._usage_at_the_finish() if final else None,
+                last=final and not self._own_usage_chunk,
+            )
 
     def _finishes_with(self, token: int) -> bool:
         return self.script.finish_with_last_token and token == len(self.deltas) - 1 and self.script.fault != "no_finish"
+
+    @property
+    def _usage_asked(self) -> bool:
+        options = self.body.get("stream_options")
+        return self.script.force_usage or (isinstance(options, dict) and bool(options.get("include_usage")))
+
+    @property
+    def _own_usage_chunk(self) -> bool:
+        return self._usage_asked and self.script.usage in _LAST_CHUNK
+
+    def _usage_at_the_finish(self) -> dict[str, Any] | None:
+        return self.usage() if self._usage_asked and self.script.usage == "finish_chunk" else None
 
     def _ending(self, at_s: float) -> Iterator[Event]:
         script, style, fault = self.script, self.style, self.script.fault
@@ -236,22 +229,20 @@ class Answer:
             body = script.error_body
             if body is None:
                 body = style.error(500, "The model stopped in the middle of the answer.").body
-            yield self._sse(body if isinstance(body, str) else _compact.encode(body), at_s)
+            yield self._sse(body if isinstance(body, str) else COMPACT.encode(body), at_s)
             if style.done_after_error:
                 yield self._sse("[DONE]", at_s)
             return
         if fault == "eof_no_done":
             return
-        asked = script.force_usage or bool((self.body.get("stream_options") or {}).get("include_usage"))
-        own_chunk = asked and script.usage in ("last", "each", "zero_each", "null_each")
         if fault != "no_finish" and not (script.finish_with_last_token and self.deltas):
-            yield from self._finish(at_s, usage=asked and script.usage == "finish_chunk", last=not own_chunk)
-        if own_chunk:
+            yield from self._finish(at_s)
+        if self._own_usage_chunk:
             yield self._event([], at_s, usage=self.usage(), last=True)
         if fault != "no_done":
             yield self._sse("[DONE]", at_s)
 
-    def _finish(self, at_s: float, *, usage: bool, last: bool) -> Iterator[Event]:
+    def _finish(self, at_s: float) -> Iterator[Event]:
         for index in range(self.choices):
             delta = {} if self.script.tool_calls else dict(self.style.finish_delta)
             if self.script.role_every_chunk:
@@ -262,8 +253,8 @@ class Answer:
                 [choice],
                 at_s,
                 tokens=self.completion_tokens,
-                usage=self.usage() if usage and final else None,
-                last=last and final,
+                usage=self._usage_at_the_finish() if final else None,
+                last=final and not self._own_usage_chunk,
             )
 
     def _event(
@@ -288,15 +279,13 @@ class Answer:
         chunk["choices"] = choices
         if usage is not None:
             chunk["usage"] = usage
-        elif script.usage in _ON_EVERY_CHUNK and (
-            script.force_usage or (self.body.get("stream_options") or {}).get("include_usage")
-        ):
+        elif script.usage in _EVERY_CHUNK and self._usage_asked:
             chunk["usage"] = self._running(tokens)
         if last and (timings := self.timings()) is not None:
             chunk["timings"] = timings
         if script.extra_chunk_fields:
             chunk.update(script.extra_chunk_fields)
-        encoder = _ascii if script.fault == "half_emoji" else _compact
+        encoder = ASCII if script.fault == "half_emoji" else COMPACT
         return self._sse(encoder.encode(chunk), at_s, token=token)
 
     def _running(self, tokens: int) -> dict[str, Any] | None:
@@ -309,87 +298,9 @@ class Answer:
     def _sse(self, data: str, at_s: float, *, token: bool = False) -> Event:
         end = "\r\n" if self.script.fault == "crlf" else "\n"
         space = "" if self.script.fault == "no_space" else " "
-        return Event(f"data:{space}{data}{end}{end}".encode(), at_s, token)
+        return Event(f"data:{space}{data}{end}{end}".encode(), at_s, token, final=data == "[DONE]")
 
 
 _ENDS_EARLY = ("cut", "reset", "error_mid_stream", "no_finish", "eof_no_done")
-_ON_EVERY_CHUNK = ("each", "zero_each", "null_each")
-
-
-def fragments(data: bytes, fault: str | None) -> list[bytes]:
-    r"""The pieces in which an event's bytes are written: one, unless the fault cuts them.
-
-    Examples:
-        >>> fragments("né".encode(), "split_utf8")
-        [b'n\xc3', b'\xa9']
-        >>> fragments(b"data: 1", None)
-        [b'data: 1']
-    """
-    if fault == "drip":
-        return [data[i : i + 7] for i in range(0, len(data), 7)]
-    if fault == "split_utf8":
-        cuts = [i for i in range(1, len(data)) if data[i] & 0xC0 == 0x80 and data[i - 1] & 0xC0 == 0xC0]
-        return [data[a:b] for a, b in zip([0, *cuts], [*cuts, len(data)], strict=True)]
-    return [data]
-
-
-def _deltas(script: Script, style: Style, body: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """What each token puts into its chunk's delta."""
-    where = script.reasoning_field or style.reasoning_field
-    if script.reasoning:
-        inline = where in ("think", "think_close_only")
-        if where == "think":
-            yield {"content": "<think>"}
-        for piece in script.reasoning:
-            yield {"content" if inline else where: piece}
-        if inline:
-            yield {"content": "</think>"}
-    for piece in split_pieces(last_user_text(body)) if script.echo else script.text or ():
-        yield {"content": piece}
-    for index, call in enumerate(script.tool_calls):
-        yield from _call_deltas(index, call, script.tool_call_style or style.tool_call_style)
-
-
-def _call_deltas(index: int, call: Mapping[str, Any], how: str) -> Iterator[dict[str, Any]]:
-    arguments = call.get("arguments", "{}")
-    text = arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
-    head: dict[str, Any] = {"index": index}
-    if how != "no_ids":
-        head["id"] = call.get("id") or f"call_{index}"
-    head["type"] = "function"
-    if how == "whole":
-        yield {"tool_calls": [{**head, "function": {"name": call["name"], "arguments": text}}]}
-        return
-    yield {"tool_calls": [{**head, "function": {"name": call["name"], "arguments": ""}}]}
-    for i in range(0, len(text), ARGUMENT_PIECE):
-        yield {"tool_calls": [{"index": index, "function": {"arguments": text[i : i + ARGUMENT_PIECE]}}]}
-
-
-def _halves(delta: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """The delta, or several that cut every character outside the basic plane into its two surrogates."""
-    text = delta.get("content", "")
-    if all(ord(char) < 0x10000 for char in text):
-        yield delta
-        return
-    piece = ""
-    for char in text:
-        if ord(char) < 0x10000:
-            piece += char
-        else:
-            code = ord(char) - 0x10000
-            yield {"content": piece + chr(0xD800 + (code >> 10))}
-            piece = chr(0xDC00 + (code & 0x3FF))
-    yield {"content": piece}
-
-
-def _logprob(text: str, top: int) -> dict[str, Any]:
-    def entry(token: str, logprob: float) -> dict[str, Any]:
-        return {"token": token, "logprob": logprob, "bytes": list(token.encode("utf-8", "surrogatepass"))}
-
-    others = [entry(text, LOGPROB), *(entry(f"{text}~{k}", -(k + 1.0)) for k in range(1, top))][:top]
-    return {**entry(text, LOGPROB), "top_logprobs": others}
-
-
-def _comment(done: int, total: int) -> bytes:
-    """mlx-lm's keep-alive comment: tokens of the prompt read so far, and all of them."""
-    return f": keepalive {512 * done}/{512 * total}\n\n".encode()
+_EVERY_CHUNK = ("each", "zero_each", "null_each")
+_LAST_CHUNK = ("last", *_EVERY_CHUNK)

@@ -8,7 +8,7 @@ readings of `time.monotonic()`, one clock for all processes of a machine on Linu
         first = server.log()[0].token_sent_at[0]
 
 The child ends with its parent, however that dies: it reads the pipe on its standard input to the end, and it
-looks once a second whether it has another parent now (a process forked meanwhile may hold the pipe open).
+looks once a second whether it has another parent now (a process that was forked meanwhile may hold the pipe open).
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class ServerProcess:
         """
         if self._process is not None:
             raise RuntimeError(f"{self!r} is running already.")
-        command = [sys.executable, "-m", "mamba_nb.testing", "--child"]
+        command = [sys.executable, "-m", "mamba_nb.testing", "--child-of", str(os.getpid())]
         # A session of its own: an interrupt meant for a notebook kernel's group must not end the server.
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)
         self._process = process
@@ -181,19 +181,19 @@ def options_from(config: bytes) -> dict[str, Any]:
     return options
 
 
-def wait_for_the_end(done: threading.Event, *, stdin: bool, parent: bool) -> None:
+def wait_for_the_end(done: threading.Event, *, stdin: bool, parent: int | None) -> None:
     """Return when there is no reason to go on serving.
 
     Args:
         done: Set from outside to end.
         stdin: End with standard input too.
-        parent: End with the parent process too.
+        parent: End when this is no longer the parent process; None: whoever that is. Windows never gives a
+            process another parent, so there standard input alone decides.
     """
     if stdin:
         threading.Thread(target=_read_to_the_end, args=(done.set,), daemon=True).start()
-    born_to = os.getppid()
     while not done.wait(1.0):
-        if parent and os.getppid() != born_to:
+        if parent is not None and sys.platform != "win32" and os.getppid() != parent:
             return
 
 

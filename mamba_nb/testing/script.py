@@ -101,7 +101,8 @@ class Script:
         timings: llama.cpp's `timings`, on the last chunk. None: what the server style sends, if any.
         extra_chunk_fields: Merged into every chunk.
 
-    Faults, with what the client sees:
+    Faults, with what the client of a stream sees; an answer that is not streamed knows `cut`, `reset`, `error_200`
+    and `no_finish`:
         error_mid_stream: `data: {"error": ...}` after some tokens, then the end (vLLM adds `[DONE]`).
         cut: The connection is closed in the middle of the answer, in an orderly way as far as TCP goes.
         reset: The same with a TCP reset.

@@ -23,10 +23,12 @@ from typing import Literal, Self, TypeAlias
 
 from mamba_nb.testing import styles
 from mamba_nb.testing.answering import Answering
+from mamba_nb.testing.http1 import HttpRequest
 from mamba_nb.testing.log import LoggedRequest
 from mamba_nb.testing.models import ModelRoom
 from mamba_nb.testing.script import Script
-from mamba_nb.testing.wire import Connection, HttpRequest
+from mamba_nb.testing.watching import Watched
+from mamba_nb.testing.wire import Connection
 
 __all__ = ["ScriptSource", "ScriptedServer"]
 
@@ -35,7 +37,7 @@ CHAT = "/v1/chat/completions"
 ScriptSource: TypeAlias = Script | Callable[[LoggedRequest], Script]
 
 
-class ScriptedServer:
+class ScriptedServer(Watched):
     """A server that says what it was told to, on a free port of the loopback interface.
 
     Args:
@@ -58,10 +60,13 @@ class ScriptedServer:
             style's own.
         embeddings: Whether there is `/v1/embeddings`; None: the style's own.
         embedding_dimensions: Length of the vectors.
-        style: `plain`, `ollama`, `vllm`, `lmstudio` or `llamacpp`: how it words errors and what else it has.
+        style: `plain`, `ollama`, `vllm`, `lmstudio` or `llamacpp`: how it words errors and what else it has;
+            or a `Style` of your own.
         log_path: Where the log is to be had over HTTP, or None for nowhere.
 
     Attributes:
+        script: The standing script; another one may be put in its place at any time.
+        scripts: The same by model or path.
         created: Start time in seconds since the epoch, as `created` in `/v1/models`.
     """
 
@@ -84,10 +89,11 @@ class ScriptedServer:
         unknown_model: Literal["404", "ignore"] | None = None,
         embeddings: bool | None = None,
         embedding_dimensions: int = 8,
-        style: str = "plain",
+        style: str | styles.Style = "plain",
         log_path: str | None = None,
     ) -> None:
-        self.style = styles.get(style)
+        super().__init__()
+        self.style = styles.get(style) if isinstance(style, str) else style
         self.script: ScriptSource = Script() if script is None else script
         self.scripts: dict[str, ScriptSource] = dict(scripts or {})
         named = [name for name in self.scripts if not name.startswith("/")]
@@ -110,10 +116,6 @@ class ScriptedServer:
         self.started_at = 0.0
         self._port = port
         self._queue: deque[tuple[str, str | None, ScriptSource]] = deque()
-        self._log: list[LoggedRequest] = []
-        self._changed = threading.Condition()
-        self._active = 0
-        self._peak = 0
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping: asyncio.Event | None = None
@@ -252,32 +254,7 @@ class ScriptedServer:
             source = self.scripts.get(model or "", self.script)
         return source(request) if callable(source) else source
 
-    # What it saw.
-
-    @property
-    def requests(self) -> list[LoggedRequest]:
-        """Every request so far, in the order of arrival."""
-        return list(self._log)
-
-    @property
-    def chats(self) -> list[LoggedRequest]:
-        """The requests for chat completions among them."""
-        return [request for request in self.requests if request.path.endswith("/chat/completions")]
-
-    @property
-    def disconnects(self) -> int:
-        """How many clients went away before the end of their answer."""
-        return sum(request.disconnected for request in self.requests)
-
-    @property
-    def active(self) -> int:
-        """How many requests are being answered or wait for their answer."""
-        return self._active
-
-    @property
-    def peak_active(self) -> int:
-        """The most requests that were active at once."""
-        return self._peak
+    # Its models.
 
     @property
     def peak_answering(self) -> int:
@@ -308,70 +285,6 @@ class ScriptedServer:
         """Whether the model is in memory; where loading costs nothing it always is."""
         return model in self.room.loaded or not (self.load_s or self.one_model_at_a_time)
 
-    def clear(self) -> None:
-        """Forget the log; requests under way are still finished."""
-        with self._changed:
-            self._log.clear()
-            self._peak = self._active
-
-    def wait_for_requests(
-        self, count: int, timeout_s: float = 10.0, *, chats_only: bool = False
-    ) -> list[LoggedRequest]:
-        """Wait until so many requests have come.
-
-        Returns:
-            The requests.
-
-        Raises:
-            TimeoutError: If they did not come in time.
-        """
-
-        def seen() -> list[LoggedRequest]:
-            return self.chats if chats_only else self.requests
-
-        self._wait(lambda: len(seen()) >= count, timeout_s, lambda: f"{count} requests were awaited")
-        return seen()
-
-    def wait_for_disconnects(self, count: int = 1, timeout_s: float = 10.0) -> None:
-        """Wait until so many clients have gone away before the end of their answer.
-
-        Raises:
-            TimeoutError: If they did not in time.
-        """
-        self._wait(lambda: self.disconnects >= count, timeout_s, lambda: f"{count} disconnects were awaited")
-
-    def wait_for_tokens(self, count: int, timeout_s: float = 10.0) -> None:
-        """Wait until so many tokens have been sent, over all requests.
-
-        Raises:
-            TimeoutError: If they were not in time.
-        """
-        self._wait(
-            lambda: sum(len(request.token_sent_at) for request in self.requests) >= count,
-            timeout_s,
-            lambda: f"{count} tokens were awaited",
-            look_up_s=0.005,
-        )
-
-    def wait_idle(self, timeout_s: float = 10.0) -> None:
-        """Wait until no request is being answered.
-
-        Raises:
-            TimeoutError: If some still are.
-        """
-        self._wait(lambda: self._active == 0, timeout_s, lambda: f"{self._active} requests are still active")
-
-    def _wait(
-        self, done: Callable[[], bool], timeout_s: float, what: Callable[[], str], look_up_s: float = 0.1
-    ) -> None:
-        end = time.monotonic() + timeout_s
-        with self._changed:
-            while not done():
-                left = end - time.monotonic()
-                if left <= 0:
-                    raise TimeoutError(f"{what()}; after {timeout_s} s there were: {self.requests}")
-                self._changed.wait(min(left, look_up_s))
-
     # One request.
 
     async def _handle(self, connection: Connection, http: HttpRequest) -> None:
@@ -386,17 +299,8 @@ class ScriptedServer:
         if self.log_path is not None and http.path == self.log_path:
             self._answering.send_log(connection, entry)
             return
-        with self._changed:
-            self._log.append(entry)
-            self._active += 1
-            self._peak = max(self._peak, self._active)
-            self._changed.notify_all()
+        self._begin(entry)
         try:
             await self._answering.answer(connection, entry)
         finally:
-            with self._changed:
-                if entry.ended_at is None:
-                    entry.ended_at = time.monotonic()
-                    entry.disconnected = connection.gone and not connection.closed_here
-                self._active -= 1
-                self._changed.notify_all()
+            self._end(entry, client_left=connection.gone and not connection.closed_here)

@@ -1,8 +1,8 @@
-"""A small HTTP/1.1 layer: requests parsed from a connection, answers written to it.
+"""One client's connection: requests as they come, answers as they are due.
 
 In: bytes of a client. Out: `HttpRequest` values handed to a coroutine, one at a time and in order, and the
-bytes that it sends. Keep-alive, pipelining, chunked bodies both ways, HTTP/1.0. A client that goes away
-cancels the coroutine at once, even while it sleeps. No TLS, no compression, no upgrade.
+bytes that it sends. Keep-alive and pipelining; a client that goes away cancels the coroutine at once, even
+while it sleeps. The bytes of heads and bodies are `http1`'s.
 """
 
 from __future__ import annotations
@@ -14,42 +14,19 @@ import struct
 import sys
 import time
 from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass
-from email.utils import formatdate
-from http import HTTPStatus
 from typing import Any
 
-__all__ = ["Connection", "HttpRequest"]
+from mamba_nb.testing.http1 import (
+    MOST_HEAD,
+    BadRequest,
+    HttpRequest,
+    head_bytes,
+    parse_head,
+    take_chunked,
+    take_counted,
+)
 
-MOST_HEAD = 64 * 1024
-MOST_BODY = 256 * 1024 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class HttpRequest:
-    """A complete request; header names are in lower case, `at` is a reading of `time.monotonic()`."""
-
-    method: str
-    path: str
-    version: str
-    headers: Mapping[str, str]
-    body: bytes
-    at: float
-
-    @property
-    def keep_alive(self) -> bool:
-        """Whether the client wants the connection to stay open."""
-        wish = self.headers.get("connection", "").lower()
-        return "close" not in wish and (self.version != "HTTP/1.0" or "keep-alive" in wish)
-
-
-class BadRequest(Exception):
-    """What came is not HTTP as this layer reads it; `status` is what to answer."""
-
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
-        self.status = status
-
+__all__ = ["Connection"]
 
 Handler = Callable[["Connection", HttpRequest], Coroutine[Any, Any, None]]
 
@@ -173,15 +150,15 @@ class Connection(asyncio.Protocol):
                 if len(self._buffer) > MOST_HEAD:
                     raise BadRequest(431, "The request's head is too long.")
                 return None
-            self._head = _parse_head(bytes(self._buffer[:end]))
+            self._head = parse_head(bytes(self._buffer[:end]))
             del self._buffer[: end + 4]
             if self._head[3].get("expect", "").lower() == "100-continue":
                 self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         method, path, version, headers = self._head
         if "chunked" in headers.get("transfer-encoding", "").lower():
-            body = _take_chunked(self._buffer)
+            body = take_chunked(self._buffer)
         else:
-            body = _take_counted(self._buffer, headers.get("content-length", "0"))
+            body = take_counted(self._buffer, headers.get("content-length", "0"))
         if body is None:
             return None
         self._head = None
@@ -189,7 +166,7 @@ class Connection(asyncio.Protocol):
 
     def _refuse(self, error: BadRequest) -> None:
         body = f"{error}\n".encode()
-        head = _head_bytes(error.status, {"Content-Type": "text/plain; charset=utf-8"}, len(body), False, False)
+        head = head_bytes(error.status, {"Content-Type": "text/plain; charset=utf-8"}, len(body), False, False)
         self._transport.write(head + body)
         self._transport.close()
 
@@ -211,7 +188,7 @@ class Connection(asyncio.Protocol):
         self._chunked = length is None and self._request.version != "HTTP/1.0"
         last = last or any(n.lower() == "connection" and v.lower() == "close" for n, v in headers.items())
         self._stays = self._request.keep_alive and (length is not None or self._chunked) and not last
-        head = _head_bytes(status, headers, length, self._chunked, self._stays)
+        head = head_bytes(status, headers, length, self._chunked, self._stays)
         if now:
             self._write(head)
         else:
@@ -261,72 +238,3 @@ class Connection(asyncio.Protocol):
     def _socket(self) -> socket.socket:
         found: socket.socket = self._transport.get_extra_info("socket")
         return found
-
-
-def _parse_head(head: bytes) -> tuple[str, str, str, dict[str, str]]:
-    first, *rest = head.decode("latin-1").lstrip("\r\n").split("\r\n")
-    words = first.split(" ")
-    if len(words) != 3 or not words[2].startswith("HTTP/1."):
-        raise BadRequest(400, "Invalid HTTP request received.")
-    headers: dict[str, str] = {}
-    for line in rest:
-        name, colon, value = line.partition(":")
-        if not colon:
-            raise BadRequest(400, "Invalid HTTP request received.")
-        headers[name.strip().lower()] = value.strip()
-    return words[0], words[1], words[2], headers
-
-
-def _take_counted(buffer: bytearray, length: str) -> bytes | None:
-    if not length.isdecimal():
-        raise BadRequest(400, "Content-Length is not a number.")
-    need = int(length)
-    if need > MOST_BODY:
-        raise BadRequest(413, "The request's body is too long.")
-    if len(buffer) < need:
-        return None
-    body = bytes(buffer[:need])
-    del buffer[:need]
-    return body
-
-
-def _take_chunked(buffer: bytearray) -> bytes | None:
-    body, at = bytearray(), 0
-    while True:
-        end = buffer.find(b"\r\n", at)
-        if end < 0:
-            return None
-        try:
-            size = int(bytes(buffer[at:end]).split(b";")[0], 16)
-        except ValueError:
-            raise BadRequest(400, "A chunk's size is not a number.") from None
-        at = end + 2
-        if size == 0:
-            end = buffer.find(b"\r\n", at)  # trailers are not read: the first empty line ends the body
-            if end < 0:
-                return None
-            del buffer[: end + 2]
-            return bytes(body)
-        if len(body) + size > MOST_BODY:
-            raise BadRequest(413, "The request's body is too long.")
-        if len(buffer) < at + size + 2:
-            return None
-        body += buffer[at : at + size]
-        at += size + 2
-
-
-def _head_bytes(status: int, headers: Mapping[str, str], length: int | None, chunked: bool, stays: bool) -> bytes:
-    try:
-        phrase = HTTPStatus(status).phrase
-    except ValueError:
-        phrase = "Status"
-    named = {"Date": formatdate(usegmt=True), **headers}
-    if length is not None:
-        named.setdefault("Content-Length", str(length))
-    if chunked:
-        named["Transfer-Encoding"] = "chunked"
-    if not stays:
-        named = {name: value for name, value in named.items() if name.lower() != "connection"}
-        named["Connection"] = "close"
-    lines = [f"HTTP/1.1 {status} {phrase}", *(f"{name}: {value}" for name, value in named.items())]
-    return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
