@@ -1,6 +1,6 @@
 """The one place that makes HTTP clients: proxies, redirects, headers, limits.
 
-A client is built off the I/O loop (it takes 80 to 270 ms, most of it certificates) and used on it. Calls to
+A client is built off the I/O loop (for https it takes 80 to 270 ms, most of it certificates) and used on it. Calls to
 this machine and to private networks bypass proxies; redirects are not followed, so a key never travels to
 another host; what the environment holds for OpenAI goes to OpenAI's hosts alone.
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import os
+import ssl
 import time
 import weakref
 from collections.abc import Mapping
@@ -50,7 +51,7 @@ def is_local_host(host: str) -> bool:
         address = ipaddress.ip_address(host)
     except ValueError:
         return "." not in host or host.endswith((".localhost", ".local", ".internal", ".lan", ".home.arpa"))
-    return address.is_loopback or address.is_private or address.is_link_local
+    return not address.is_global  # private and link-local ones, and those of overlay networks (100.64.0.0/10)
 
 
 def is_this_machine(host: str) -> bool:
@@ -66,18 +67,24 @@ def is_this_machine(host: str) -> bool:
 
 
 def proxy_for(base_url: str) -> str | None:
-    """The proxy in the environment that a call to this address would take by default, its password masked.
+    """The proxy in the environment that a call to this address would take by default, without its credentials.
 
     Returns:
         None where there is none. This package bypasses it for local hosts; other programs may not.
     """
-    from urllib.request import getproxies
+    from urllib.request import getproxies, proxy_bypass
 
-    proxy = getproxies().get(urlsplit(base_url).scheme)
-    if not proxy:
+    proxies, parts = getproxies(), urlsplit(base_url)
+    proxy = proxies.get(parts.scheme) or proxies.get("all")
+    if not proxy or proxy_bypass(parts.hostname or ""):
         return None
-    parts = urlsplit(proxy)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl() if parts.netloc else proxy
+    parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+
+
+def uses_proxies(base_url: str, trust_env: bool | None) -> bool:
+    """Whether proxies from the environment count: as asked, else for all but local hosts."""
+    return not is_local_host(urlsplit(base_url).hostname or "") if trust_env is None else trust_env
 
 
 def build_client(
@@ -88,7 +95,7 @@ def build_client(
     headers: Mapping[str, str] | None = None,
     trust_env: bool | None = None,
 ) -> AsyncOpenAI:
-    """An openai client for one server. Blocks for 80 to 270 ms: call it off the loop.
+    """An openai client for one server. Blocks, for 80 to 270 ms with https: call it off the loop.
 
     Args:
         base_url: The server's OpenAI address.
@@ -96,13 +103,17 @@ def build_client(
         connect_timeout_s: Seconds to wait for a connection. Silence afterwards is watched by the caller.
         headers: Further headers for every request.
         trust_env: Whether proxies from the environment count; None decides by the host.
+
+    Raises:
+        openai.OpenAIError: If the host is OpenAI's and there is no key for it.
     """
     import httpx2
-    from openai import AsyncOpenAI, DefaultAioHttpClient
+    from openai import AsyncOpenAI, DefaultAioHttpClient, OpenAIError
 
-    host = urlsplit(base_url).hostname or ""
-    official = is_openai_host(host)
-    key = api_key or (os.environ.get("OPENAI_API_KEY") if official else None) or PLACEHOLDER_KEY
+    official = is_openai_host(urlsplit(base_url).hostname or "")
+    key = api_key or (os.environ.get("OPENAI_API_KEY") if official else PLACEHOLDER_KEY)
+    if not key:
+        raise OpenAIError("Missing credentials.")
     timeout = httpx2.Timeout(None, connect=connect_timeout_s)
     given = {name.lower() for name in headers or {}}
     scrub = () if official else _names_from_environment(given)
@@ -116,8 +127,10 @@ def build_client(
             asyncio.get_running_loop().call_later(WRITE_S, turn.end)
         request.extensions[SENT_AT] = time.monotonic()
 
+    proxies = uses_proxies(base_url, trust_env)
     http_client = DefaultAioHttpClient(
-        trust_env=not is_local_host(host) if trust_env is None else trust_env,
+        trust_env=proxies,
+        verify=_tls_context(needed=proxies or base_url.startswith("https:")),
         follow_redirects=False,
         timeout=timeout,
         limits=httpx2.Limits(
@@ -156,6 +169,13 @@ def _watch_exit() -> None:
 async def _close_all() -> None:
     for client in list(_clients):
         await client.close()
+
+
+def _tls_context(*, needed: bool) -> ssl.SSLContext:
+    """The context to check certificates with; where no TLS is in sight, one that trusts nobody and costs nothing."""
+    import httpx2
+
+    return httpx2.create_ssl_context() if needed else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 def _names_from_environment(given: set[str]) -> tuple[str, ...]:

@@ -10,10 +10,9 @@ definition improves.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -47,9 +46,6 @@ __all__ = [
 Status: TypeAlias = Literal["done", "failed", "stopped"]
 TokenSource: TypeAlias = Literal["usage"]
 Message: TypeAlias = Mapping[str, Any]
-
-FORMAT = "mamba_nb.comparison"
-FORMAT_VERSION = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -311,23 +307,17 @@ class Generation:
 
     def to_dict(self) -> dict[str, Any]:
         """The record as JSON-able data; `from_dict` reads it back."""
-        return {f.name: _plain(getattr(self, f.name)) for f in fields(self)}
+        from mamba_nb import _storage
+
+        data: dict[str, Any] = _storage.plain(self)
+        return data
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Generation:
         """The record that `to_dict` wrote; fields this version does not know are left out."""
-        known = {f.name for f in fields(cls)}
-        values = {name: value for name, value in data.items() if name in known}
-        request = values["request"]
-        values["request"] = Request(
-            model=request["model"], messages=tuple(request["messages"]), params=request["params"]
-        )
-        if values.get("usage") is not None:
-            values["usage"] = Usage(**values["usage"])
-        values["tool_calls"] = tuple(ToolCall(**call) for call in values.get("tool_calls", ()))
-        for name in ("text_at_s", "reasoning_at_s", "tool_at_s", "warnings"):
-            values[name] = tuple(values.get(name, ()))
-        return cls(**values)
+        from mamba_nb import _storage
+
+        return _storage.generation_from(data)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -443,39 +433,15 @@ class Comparison:
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the comparison as JSON lines: one line about the grid, then one a cell.
 
-        The file is written beside its place and moved there, so a reader never sees half of it.
-
         Args:
             path: Where to; usually `something.jsonl`. For CSV or Parquet use `to_frame()`.
 
         Returns:
             The path written.
         """
-        path = Path(path)
-        head = {
-            "format": FORMAT,
-            "version": FORMAT_VERSION,
-            "labels": list(self.labels),
-            "planned": self.planned,
-            "wall_s": self.wall_s,
-            "notes": list(self.notes),
-            "started_at": self.started_at,
-        }
-        lines = [head] + [
-            {
-                "label": cell.label,
-                "variant": cell.variant,
-                "prompt_id": _plain(cell.prompt_id),
-                "prompt": cell.prompt,
-                "repeat": cell.repeat,
-                "generation": cell.generation.to_dict(),
-            }
-            for cell in self.cells
-        ]
-        beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-        beside.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), "utf-8")
-        beside.replace(path)
-        return path
+        from mamba_nb import _storage
+
+        return _storage.write(self, path)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Comparison:
@@ -484,33 +450,9 @@ class Comparison:
         Raises:
             ValueError: If the file is not a saved comparison, or is of a newer format.
         """
-        with Path(path).open(encoding="utf-8") as file:
-            try:
-                head = json.loads(file.readline())
-                if head["format"] != FORMAT:
-                    raise ValueError(head["format"])
-            except (ValueError, KeyError, TypeError) as error:
-                raise ValueError(f"{path} is not a saved comparison: its first line does not say so.") from error
-            if head["version"] > FORMAT_VERSION:
-                raise ValueError(
-                    f"{path} has format {head['version']}; this version of mamba_nb reads up to {FORMAT_VERSION}."
-                )
-            cells = tuple(
-                Cell(**{**line, "generation": Generation.from_dict(line["generation"])})
-                for line in map(json.loads, file)
-            )
-        return cls(
-            cells=cells,
-            labels=tuple(head["labels"]),
-            planned=head["planned"],
-            wall_s=head["wall_s"],
-            notes=tuple(head["notes"]),
-            started_at=head["started_at"],
-        )
+        from mamba_nb import _storage
 
-    def with_cells(self, cells: Sequence[Cell]) -> Comparison:
-        """The same grid with other cells."""
-        return replace(self, cells=tuple(cells))
+        return _storage.read(path)
 
 
 def text_of(content: Any) -> str:
@@ -520,18 +462,3 @@ def text_of(content: Any) -> str:
     if not isinstance(content, Sequence):
         return ""
     return "".join(part.get("text", "") for part in content if isinstance(part, Mapping))
-
-
-def _plain(value: Any) -> Any:
-    """The value as JSON types: records become dicts, tuples lists, numpy numbers Python's."""
-    if isinstance(value, (str, int, float, bool, type(None))):
-        return value
-    if isinstance(value, (Request, Usage, ToolCall)):
-        return _plain(asdict(value))
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    if hasattr(value, "item"):  # a numpy scalar, as the index of a Series gives
-        return value.item()
-    return str(value)

@@ -216,7 +216,7 @@ class EmbeddedSettings(_Section):
     _title = "embedded"
 
     model_path: Path | None = Field(None, description="the path of a GGUF file, or None")
-    n_ctx: int = Field(4096, gt=0, description="a whole number of tokens greater than 0")
+    n_ctx: int = Field(2048, gt=0, description="a whole number of tokens greater than 0")
     slots: int = Field(4, ge=1, le=64, description="a whole number from 1 to 64")
     threads: int | None = Field(None, gt=0, description="a whole number greater than 0, or None")
     cache_dir: Path | None = Field(None, description="the path of a folder, or None")

@@ -352,5 +352,5 @@ class TestShared:
             OpenAICompatibleBackend("beta", server.base_url, max_tokens=2) as two,
         ):
             notes = mb.compare([one, two], "why?", live=False).notes
-        assert "alpha: 1 of 1 answers stopped at the token limit, not at their end." in notes
+        assert "Stopped at the token limit, not at their end: alpha 1 of 1, beta 1 of 1." in notes
         assert "Different temperature: alpha 0.2, beta the server decides." in notes

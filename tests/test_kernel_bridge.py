@@ -113,8 +113,7 @@ def assert_interrupted(
 ) -> None:
     """Interrupt a cell with three queued behind: it ends within a second, they are aborted, the next one runs."""
     first, *behind = kernel.queue(dedent(cell), *numbered(3))
-    kernel.until_printed(first, "waiting")
-    kernel.wait(ready, "the moment to interrupt")
+    kernel.until_printed(first, "waiting", ready)
     time.sleep(0.3)
     pressed = kernel.interrupt()
     kernel.replies([first, *behind])

@@ -52,7 +52,7 @@ def test_the_defaults_are_the_documented_ones():
     }
     assert AgentSettings().embedded.model_dump() == {
         "model_path": None,
-        "n_ctx": 4096,
+        "n_ctx": 2048,
         "slots": 4,
         "threads": None,
         "cache_dir": None,
@@ -269,7 +269,7 @@ def test_each_source_ranks_above_the_next_field_by_field(monkeypatch, tmp_path):
         "model_backend.timeout": (3.0, f"environment {TIMEOUT}"),
         "model_backend.max_retries": (3, "default"),
         "embedded.model_path": (None, "default"),
-        "embedded.n_ctx": (4096, "default"),
+        "embedded.n_ctx": (2048, "default"),
         "embedded.slots": (8, str(toml)),
         "embedded.threads": (None, "default"),
         "embedded.cache_dir": (None, "default"),

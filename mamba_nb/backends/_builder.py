@@ -56,6 +56,11 @@ class GenerationBuilder:
         """Whether nothing of an answer has come yet."""
         return not (self._text or self._reasoning or self._calls)
 
+    @property
+    def finished(self) -> bool:
+        """Whether the finish reason has come."""
+        return self._finish is not None
+
     def add(self, event: StreamEvent) -> None:
         """Take one event in."""
         if isinstance(event, TextDelta):

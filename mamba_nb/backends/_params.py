@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
+import json
+import numbers
 from collections.abc import Mapping
+from copy import deepcopy
 from typing import Any
 
 from mamba_nb.errors import BadInput, closest
 
-__all__ = ["checked", "to_wire"]
+__all__ = ["checked", "merged", "to_wire"]
 
-NUMBER = (int, float)
+NUMBER = (numbers.Real,)  # numpy's numbers too: they come out of data frames
+WHOLE = (numbers.Integral,)
 # OpenAI's chat completion parameters that are the caller's to set, with the types that are taken.
 PARAMS: Mapping[str, tuple[type, ...]] = {
     "temperature": NUMBER,
     "top_p": NUMBER,
-    "max_tokens": (int,),
-    "max_completion_tokens": (int,),
-    "seed": (int,),
+    "max_tokens": WHOLE,
+    "max_completion_tokens": WHOLE,
+    "seed": WHOLE,
     "stop": (str, list, tuple),
     "presence_penalty": NUMBER,
     "frequency_penalty": NUMBER,
     "logit_bias": (dict,),
     "logprobs": (bool,),
-    "top_logprobs": (int,),
+    "top_logprobs": WHOLE,
     "tools": (list, tuple),
     "tool_choice": (str, dict),
     "parallel_tool_calls": (bool,),
@@ -30,6 +34,7 @@ PARAMS: Mapping[str, tuple[type, ...]] = {
     "reasoning_effort": (str,),
     "extra_body": (dict,),
 }
+NAMES: Mapping[type, str] = {numbers.Real: "a number", numbers.Integral: "a whole number", str: "text"}
 RANGES: Mapping[str, tuple[float, float]] = {
     "temperature": (0.0, 2.0),
     "top_p": (0.0, 1.0),
@@ -61,26 +66,48 @@ def checked(params: Mapping[str, Any]) -> dict[str, Any]:
                 hint=f"A server's own parameters go into extra_body={{{name!r}: ...}}.",
             )
         if not isinstance(value, PARAMS[name]) or (isinstance(value, bool) and bool not in PARAMS[name]):
-            wanted = " or ".join(kind.__name__ for kind in PARAMS[name])
+            wanted = " or ".join(NAMES.get(kind, kind.__name__) for kind in PARAMS[name])
             raise BadInput(f"{name} must be {wanted}; this is {type(value).__name__}: {value!r}.")
         if name in RANGES:
             low, high = RANGES[name]
-            if not low <= value <= high:
+            if not low <= float(value) <= high:  # type: ignore[arg-type]
                 rule = f"at least {low:g}" if high == float("inf") else f"from {low:g} to {high:g}"
                 raise BadInput(f"{name} must be {rule}; this is {value!r}.")
-    if isinstance(given.get("stop"), tuple):
-        given["stop"] = list(given["stop"])
-    if isinstance(given.get("tools"), tuple):
-        given["tools"] = list(given["tools"])
-    if isinstance(given.get("response_format"), type):
-        given["response_format"] = _schema_format(given["response_format"])
+        given[name] = _plain(name, value)
     return given
+
+
+def merged(base: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters over parameters: what is given wins, and `extra_body` is merged member by member."""
+    both = {**base, **given}
+    if "extra_body" in base and "extra_body" in given:
+        both["extra_body"] = {**base["extra_body"], **given["extra_body"]}
+    return both
 
 
 def to_wire(params: Mapping[str, Any]) -> dict[str, Any]:
     """The parameters as members of the request's body: `extra_body` is laid over the others."""
     body = {name: value for name, value in params.items() if name != "extra_body"}
     return {**body, **params.get("extra_body", {})}
+
+
+def _plain(name: str, value: Any) -> Any:
+    """The value as JSON has it, a copy of its own: what is changed later does not change what was asked."""
+    if isinstance(value, bool | str):
+        return value
+    if isinstance(value, numbers.Number):
+        return int(value) if isinstance(value, numbers.Integral) else float(value)  # type: ignore[arg-type]
+    if isinstance(value, type):
+        return _schema_format(value)
+    value = list(value) if isinstance(value, tuple) else value
+    if name == "stop" and not all(isinstance(text, str) for text in value):
+        raise BadInput(f"stop must be text or a list of texts; this is {value!r}.")
+    try:
+        json.dumps(value)
+    except (TypeError, ValueError) as error:
+        hint = "Agent takes plain functions as tools." if name == "tools" else None
+        raise BadInput(f"{name} must be JSON: {error}.", hint=hint) from error
+    return deepcopy(value)
 
 
 def _schema_format(model: type) -> dict[str, Any]:

@@ -8,9 +8,11 @@ servers take nothing else.
 from __future__ import annotations
 
 import base64
+import json
 import os
 import re
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -71,11 +73,18 @@ def _message(message: Any, place: int) -> Message:
     if role not in ROLES:
         raise BadInput(f"Message {place} has role {role!r}; it must be one of {', '.join(ROLES)}.")
     content = message.get("content")
-    if content is None or isinstance(content, str):
-        return dict(message)
-    if not isinstance(content, Sequence) or isinstance(content, bytes | bytearray):
-        content = [content]
-    return {**message, "content": [_part(part, place) for part in content]}
+    if content is None and role != "assistant":  # which may have tool calls alone
+        raise BadInput(f"Message {place}, of role {role}, has no content.")
+    if content is not None and not isinstance(content, str):
+        if not isinstance(content, Sequence) or isinstance(content, bytes | bytearray):
+            content = [content]
+        content = [_part(part, place) for part in content]
+    others = {str(key): value for key, value in message.items() if key != "content"}
+    try:
+        json.dumps(others)
+    except (TypeError, ValueError) as error:
+        raise BadInput(f"Message {place} holds something that is not JSON: {error}.") from error
+    return {**deepcopy(others), "content": content}
 
 
 def _part(part: Any, place: int) -> Mapping[str, Any]:

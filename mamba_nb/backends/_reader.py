@@ -14,6 +14,7 @@ from typing import Any
 
 from pydantic_core import from_json
 
+from mamba_nb.backends._calls import CallReader
 from mamba_nb.backends._think import ThinkSplitter
 from mamba_nb.records import (
     Finished,
@@ -21,7 +22,6 @@ from mamba_nb.records import (
     StateChange,
     StreamEvent,
     TextDelta,
-    ToolCallDelta,
     Usage,
     UsageReport,
 )
@@ -56,10 +56,12 @@ class StreamReader:
         self.facts: dict[str, Any] = {}
         self.logprobs: list[Any] | None = None
         self.malformed = 0
-        self._rest = b""
+        self._rest: list[bytes] = []  # of a line that has not ended yet
+        self._rest_size = 0
+        self._choice_index: int | None = None
         self._think = ThinkSplitter()
-        self._call_ids: dict[int, str] = {}
-        self._last_call = -1
+        self._calls = CallReader()
+        self._half_characters: dict[str, str] | None = None  # by field; None until a server sends such
 
     def feed(self, data: bytes, at_s: float) -> list[StreamEvent]:
         """Read what has arrived.
@@ -69,21 +71,28 @@ class StreamReader:
             at_s: When they arrived, in seconds after send.
 
         Returns:
-            The events in them, all stamped `at_s`.
+            The events in them, stamped `at_s`; a piece that was held back to see what it is keeps its own stamp.
 
         Raises:
             StreamFault: If the server reports an error.
         """
         events: list[StreamEvent] = []
-        lines = (self._rest + data if self._rest else data).split(b"\n")
-        self._rest = lines.pop()
-        if len(self._rest) > MOST_LINE:
-            raise StreamFault(f"a line of more than {MOST_LINE:,} bytes")
+        lines = data.split(b"\n")
+        if self._rest and len(lines) > 1:
+            lines[0] = b"".join([*self._rest, lines[0]])
+            self._rest, self._rest_size = [], 0
+        if rest := lines.pop():
+            self._rest.append(rest)
+            self._rest_size += len(rest)
+            if self._rest_size > MOST_LINE:
+                raise StreamFault(f"a line of more than {MOST_LINE:,} bytes")
         for line in lines:
             if line.startswith(b"data:"):
                 self._data(line[5:].strip(), at_s, events)
             elif line.startswith(b"{"):  # an error without its `data:` prefix, as some proxies write it
                 self._data(line.strip(), at_s, events)
+            elif line.startswith(b"error:"):  # older llama.cpp: the error's members, without an envelope
+                self._error(line[6:].strip())
         return events
 
     def close(self, at_s: float) -> list[StreamEvent]:
@@ -99,10 +108,9 @@ class StreamReader:
             StreamFault: If it is an error, or no completion.
         """
         choices = body.get("choices") if isinstance(body, Mapping) else None
-        if not choices:
+        if not choices or not isinstance(choices[0], Mapping):
             raise StreamFault(body)
-        message = choices[0].get("message") or {}
-        chunk = {**body, "choices": [{**choices[0], "delta": message}]}
+        chunk = {**body, "choices": [{**choices[0], "delta": choices[0].get("message")}]}
         events: list[StreamEvent] = []
         self._chunk(chunk, at_s, events)
         events += self._think.flush(at_s)
@@ -118,29 +126,40 @@ class StreamReader:
         try:
             chunk = from_json(data)
         except ValueError:
-            self.malformed += 1
-            return
+            chunk = self._read_leniently(data)
         if isinstance(chunk, dict):
             self._chunk(chunk, at_s, events)
+
+    def _read_leniently(self, data: bytes) -> Any:
+        """JSON with characters cut in half: broken UTF-8, or lone surrogates as JavaScript servers write them."""
+        try:
+            chunk = json.loads(data.decode("utf-8", "replace"), strict=False)
+        except ValueError:
+            self.malformed += 1
+            return None
+        if self._half_characters is None:
+            self._half_characters = {}
+        return chunk
+
+    def _error(self, data: bytes) -> None:
+        try:
+            payload = from_json(data)
+        except ValueError:
+            payload = data.decode("utf-8", "replace")
+        enveloped = isinstance(payload, dict) and "error" in payload
+        raise StreamFault(payload if enveloped else {"error": payload})
 
     def _chunk(self, chunk: Mapping[str, Any], at_s: float, events: list[StreamEvent]) -> None:
         if chunk.get("error") or chunk.get("object") == "error":
             raise StreamFault(chunk)
         if self.model is None:
             self.model = chunk.get("model") or None
-        choices = chunk.get("choices")
-        if choices:
-            choice = choices[0]
-            delta = choice.get("delta")
-            if delta:
-                self._delta(delta, at_s, events)
-            if choice.get("logprobs"):
-                self.logprobs = (self.logprobs or []) + list(choice["logprobs"].get("content") or ())
-            if reason := choice.get("finish_reason"):
-                events += self._think.flush(at_s)
-                self.finish_reason = reason
-                events.append(Finished(at_s, reason))
-        if usage := chunk.get("usage"):
+        if choices := chunk.get("choices"):
+            self._choice(choices, at_s, events)
+        elif choices is None and isinstance(chunk.get("message") or chunk.get("detail"), str):
+            raise StreamFault(chunk)  # an error without an envelope
+        usage = chunk.get("usage")
+        if usage and isinstance(usage, Mapping):
             self._usage(usage, at_s, events)
         for name in ("timings", "system_fingerprint", "metrics", "stats"):
             if (fact := chunk.get(name)) is not None:
@@ -149,52 +168,75 @@ class StreamReader:
             self.facts["prompt_progress"] = chunk["prompt_progress"]
             events.append(StateChange(at_s, "reading prompt"))
 
+    def _choice(self, choices: Any, at_s: float, events: list[StreamEvent]) -> None:
+        """The first choice seen is the answer; others, of a request for several (`n`), are left out."""
+        for choice in choices if isinstance(choices, list) else ():
+            if not isinstance(choice, Mapping):
+                continue
+            index = choice.get("index") or 0
+            if self._choice_index is None:
+                self._choice_index = index
+            if index != self._choice_index:
+                continue
+            delta = choice.get("delta")
+            if delta and isinstance(delta, Mapping):
+                self._delta(delta, at_s, events)
+            logprobs = choice.get("logprobs")
+            if logprobs and isinstance(logprobs, Mapping):
+                self.logprobs = (self.logprobs or []) + list(logprobs.get("content") or ())
+            if (reason := choice.get("finish_reason")) and self.finish_reason is None:
+                events += self._think.flush(at_s)
+                self.finish_reason = str(reason)
+                events.append(Finished(at_s, self.finish_reason))
+
     def _delta(self, delta: Mapping[str, Any], at_s: float, events: list[StreamEvent]) -> None:
         reasoning = delta.get("reasoning_content") or delta.get("reasoning")
         if reasoning and isinstance(reasoning, str):
             self._think.separate = True
-            events.append(ReasoningDelta(at_s, reasoning))
+            if self._half_characters is not None:
+                reasoning = self._mended("reasoning", reasoning)
+            if reasoning:
+                events.append(ReasoningDelta(at_s, reasoning))
         content = delta.get("content")
         if content:
             if not isinstance(content, str):  # a list of parts, which some gateways pass through
-                content = "".join(part.get("text") or "" for part in content if isinstance(part, Mapping))
-            self._think.feed(content, at_s, events)
-        if delta.get("refusal"):
-            events.append(TextDelta(at_s, delta["refusal"]))
+                content = _text_of_parts(content)
+            if self._half_characters is not None:
+                content = self._mended("content", content)
+            if content:
+                self._think.feed(content, at_s, events)
+        refusal = delta.get("refusal")
+        if refusal and isinstance(refusal, str):
+            events.append(TextDelta(at_s, refusal))
         for piece in delta.get("tool_calls") or ():
-            events.append(self._tool_call(piece, at_s))
+            if isinstance(piece, Mapping):
+                events.append(self._calls.feed(piece, at_s))
 
-    def _tool_call(self, piece: Mapping[str, Any], at_s: float) -> ToolCallDelta:
-        """A piece belongs to its index; without one, a new id or name begins a new call."""
-        function = piece.get("function") or {}
-        name, given_id = function.get("name") or "", piece.get("id") or ""
-        index = piece.get("index")
-        if index is None:
-            begins = bool(name) or (given_id and given_id != self._call_ids.get(self._last_call))
-            index = self._last_call + 1 if begins or self._last_call < 0 else self._last_call
-        self._last_call = index
-        if index not in self._call_ids:
-            # Ids may be missing or repeated; what answers a call needs one of its own.
-            self._call_ids[index] = (
-                given_id if given_id and given_id not in self._call_ids.values() else f"call_{index}"
-            )
-        arguments = function.get("arguments")
-        if isinstance(arguments, Mapping):  # an object instead of JSON text
-            arguments = json.dumps(arguments)
-        return ToolCallDelta(at_s, index, self._call_ids[index], name, arguments or "")
+    def _mended(self, field: str, text: str) -> str:
+        """The text with surrogate pairs joined; a first half at its end waits for the next piece."""
+        assert self._half_characters is not None
+        text = self._half_characters.pop(field, "") + text
+        if text and "\ud800" <= text[-1] <= "\udbff":
+            self._half_characters[field], text = text[-1], text[:-1]
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
     def _usage(self, usage: Mapping[str, Any], at_s: float, events: list[StreamEvent]) -> None:
         prompt, completion = usage.get("prompt_tokens"), usage.get("completion_tokens")
         if not prompt and not completion:
             return  # older Ollama fills usage with zeros on every chunk
-        events.append(
-            UsageReport(
-                at_s,
-                Usage(
-                    prompt_tokens=prompt,
-                    completion_tokens=completion,
-                    cached_tokens=(usage.get("prompt_tokens_details") or {}).get("cached_tokens"),
-                    reasoning_tokens=(usage.get("completion_tokens_details") or {}).get("reasoning_tokens"),
-                ),
-            )
+        counts = Usage(
+            prompt_tokens=prompt,
+            completion_tokens=completion,
+            cached_tokens=_member(usage.get("prompt_tokens_details"), "cached_tokens"),
+            reasoning_tokens=_member(usage.get("completion_tokens_details"), "reasoning_tokens"),
         )
+        events.append(UsageReport(at_s, counts))
+
+
+def _text_of_parts(content: Any) -> str:
+    parts = content if isinstance(content, list) else ()
+    return "".join(str(part.get("text") or "") for part in parts if isinstance(part, Mapping))
+
+
+def _member(details: Any, name: str) -> Any:
+    return details.get(name) if isinstance(details, Mapping) else None

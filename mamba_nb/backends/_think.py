@@ -2,6 +2,9 @@
 
 A closing tag without its opening one makes all text before it reasoning (templates that open the tag in the
 prompt do that), unless reasoning came in a field of its own. Only the first pair counts.
+
+Every piece of content leaves a stamp, a tag too, if need be on an empty delta: it carried tokens, and the time
+to first token and the gaps between chunks count them.
 """
 
 from __future__ import annotations
@@ -22,9 +25,14 @@ class ThinkSplitter:
         self.separate = False
         self._state = "start"  # start -> thinking | untagged -> gap -> answer
         self._held = ""
+        self._held_at_s: list[float] = []  # arrival of the pieces of which nothing was given out yet
 
     def feed(self, text: str, at_s: float, events: list[StreamEvent]) -> None:
         """Append the events of a piece of content; what may be the begin of a tag is held back."""
+        if self._state == "answer":
+            events.append(TextDelta(at_s, text))
+            return
+        first = len(events)
         if self._held:
             text, self._held = self._held + text, ""
         if self._state == "start":
@@ -37,13 +45,28 @@ class ThinkSplitter:
                 self._state = "answer"
         if text and self._state != "start":
             events.append(TextDelta(at_s, text))
+        if self._held_at_s or all(isinstance(event, ReasoningEnded) for event in events[first:]):
+            self._stamp(at_s, events, first)
 
     def flush(self, at_s: float) -> list[StreamEvent]:
         """The end: what was held back was no tag after all."""
         held, self._held = self._held, ""
         if not held:
             return []
-        return [ReasoningDelta(at_s, held) if self._state == "thinking" else TextDelta(at_s, held)]
+        kind = ReasoningDelta if self._state == "thinking" else TextDelta
+        arrived_at_s, self._held_at_s = self._held_at_s or [at_s], []
+        return [kind(arrived_at_s[0], held), *(kind(at, "") for at in arrived_at_s[1:])]
+
+    def _stamp(self, at_s: float, events: list[StreamEvent], first: int) -> None:
+        if len(events) == first and self._held:
+            self._held_at_s.append(at_s)  # what it belongs to shows later
+            return
+        if all(isinstance(event, ReasoningEnded) for event in events[first:]):  # a tag, or white space after it
+            events.append(ReasoningDelta(at_s, ""))
+        if self._held_at_s:
+            kind = ReasoningDelta if isinstance(events[first], ReasoningDelta) else TextDelta
+            events[first:first] = [kind(at, "") for at in self._held_at_s]
+            self._held_at_s = []
 
     def _begin(self, text: str) -> str:
         """Decide by the first characters; gives what is left to read, holding back what does not decide yet."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -12,14 +13,24 @@ from mamba_nb import _http
 from mamba_nb._bridge import Run, io
 from mamba_nb.backends._builder import GenerationBuilder
 from mamba_nb.backends._exchange import Exchange
-from mamba_nb.backends._params import checked, to_wire
+from mamba_nb.backends._params import checked, merged, to_wire
+from mamba_nb.backends._patience import with_retries
 from mamba_nb.backends._prompt import Prompt, messages_from
 from mamba_nb.backends.health import ServerHealth, health_of
 from mamba_nb.backends.profiles import Fact, ModelProfile, get_profile
-from mamba_nb.errors import BackendClosed, BadInput, MambaError, ModelNotFound, NotHere, closest
+from mamba_nb.errors import (
+    BackendClosed,
+    BadInput,
+    EndpointNotFound,
+    MambaError,
+    ModelNotFound,
+    NotHere,
+    ServerFailed,
+    closest,
+)
 from mamba_nb.records import Generation, Message, Request, StreamEvent
 from mamba_nb.servers import failures
-from mamba_nb.servers.kinds import kind_from_models, kind_of, kinds, root_of
+from mamba_nb.servers.kinds import is_same_model, kind_from_models, kind_of, kinds, root_of
 from mamba_nb.servers.lmstudio import LOCAL_MODEL
 
 if TYPE_CHECKING:
@@ -190,11 +201,15 @@ class OpenAICompatibleBackend:
 
     async def alist_models(self) -> list[str]:
         """`list_models` on the I/O loop."""
-        return list(await self._served(await self._ready()))
+        return list(await self._served(await self._ready(), self.timeout))
 
     def health_check(self) -> ServerHealth:
         """Whether the server answers, how fast, and with which models; never raises for a server that is down."""
-        return self._block(lambda: health_of(self._listing_with_client, self.where()), "health_check")
+
+        async def listed() -> tuple[str, ...]:
+            return await self._served(await self._ready())
+
+        return self._block(lambda: health_of(listed, self.where()), "health_check")
 
     def embed(self, texts: str | Sequence[str], **params: Any) -> list[list[float]]:
         """Embed texts.
@@ -205,6 +220,9 @@ class OpenAICompatibleBackend:
 
         Returns:
             One vector a text, in the order given.
+
+        Raises:
+            NotHere: If the server has no such endpoint for this model.
         """
         wanted = [texts] if isinstance(texts, str) else list(texts)
         if not wanted or not all(isinstance(text, str) and text for text in wanted):
@@ -213,11 +231,20 @@ class OpenAICompatibleBackend:
         async def embed() -> list[list[float]]:
             client = await self._ready()
             body = {"model": await self._resolve(client), "input": wanted, "encoding_format": "float", **params}
-            reply = await self._aside(_http.post_json(client, "/embeddings", body, timeout_s=self.timeout))
+            try:
+                reply = await self._aside(
+                    lambda: _http.post_json(client, "/embeddings", body, timeout_s=self.timeout), wait_for_loading=True
+                )
+            except ModelNotFound as error:
+                raise await self._with_served(client, error) from error.__cause__
+            except (EndpointNotFound, ServerFailed) as error:
+                if isinstance(error, ServerFailed) and error.status != 501:
+                    raise
+                raise self._not_here("embed", "Start it with an embedding model", error) from error
             entries = reply.get("data") if isinstance(reply, Mapping) else None
-            if not entries:
+            if not entries or not all(isinstance(entry, Mapping) and "embedding" in entry for entry in entries):
                 raise failures.from_reply(reply, self.where())
-            return [entry["embedding"] for entry in sorted(entries, key=lambda entry: entry.get("index", 0))]
+            return [list(entry["embedding"]) for entry in sorted(entries, key=lambda entry: entry.get("index", 0))]
 
         return self._block(embed, "embed")
 
@@ -232,17 +259,16 @@ class OpenAICompatibleBackend:
             client = await self._ready()
             if self._kind is None:
                 await self._served(client)
+            hint = "llama.cpp and vLLM have one. Elsewhere, usage.prompt_tokens of an answer tells the count"
             if self._kind not in ("llamacpp", "embedded", "vllm"):
-                raise NotHere(
-                    f"{self.where().server} at {self.base_url} has no endpoint to tokenize with.",
-                    hint="llama.cpp and vLLM have one. Elsewhere, usage.prompt_tokens of an answer tells the count.",
-                    base_url=self.base_url,
-                    model=self.model,
-                )
+                raise self._not_here("tokenize", hint)
             body = {"model": await self._resolve(client), "prompt": text, "content": text}
             path = root_of(self.base_url) + "/tokenize"
-            reply = await self._aside(_http.post_json(client, path, body, timeout_s=self.timeout))
-            return list(reply["tokens"])
+            try:
+                reply = await self._aside(lambda: _http.post_json(client, path, body, timeout_s=self.timeout))
+                return [int(token) for token in reply["tokens"]]
+            except (EndpointNotFound, KeyError, TypeError) as error:
+                raise self._not_here("tokenize", hint, error) from error
 
         return self._block(tokenize, "tokenize")
 
@@ -280,7 +306,8 @@ class OpenAICompatibleBackend:
             model=self._resolved or self.model,
             kind=kind_of(self._kind),
             timeout_s=self.timeout,
-            had_key=self._key is not None,
+            key=self._key,
+            proxied=_http.uses_proxies(self.base_url, self._trust_env),
         )
 
     def _start(
@@ -288,7 +315,7 @@ class OpenAICompatibleBackend:
     ) -> Run[StreamEvent, Generation]:
         self._check_open()
         messages = messages_from(prompt, system)
-        wanted = {**self.params, **checked(params)}
+        wanted = merged(self.params, checked(params))
         builders: list[GenerationBuilder] = []
 
         async def work(run: Run[StreamEvent, Generation]) -> Generation:
@@ -349,8 +376,12 @@ class OpenAICompatibleBackend:
         )
         try:
             await exchange.run(builder)
-        except ModelNotFound as error:
-            raise await self._with_served(client, error) from error.__cause__
+        except MambaError as error:
+            if self._closed:
+                raise self._closed_error() from error
+            if isinstance(error, ModelNotFound):
+                raise await self._with_served(client, error) from error.__cause__
+            raise
         if self._kind is None and builder.server != "unknown":
             self._kind = builder.server
         self._warn_of_other_model(builder, request.model)
@@ -359,13 +390,20 @@ class OpenAICompatibleBackend:
     async def _ready(self) -> AsyncOpenAI:
         """The client: built off the loop on first use, and again after a fork."""
         self._check_open()
-        if self._client is None or self._client_pid != os.getpid():
+        if self._client_pid != os.getpid():
             self._left_to_parent.append(self._client)
-            self._client_pid = os.getpid()
+            self._client, self._client_pid = None, os.getpid()
+        if self._client is None:
             # Silence between bytes is watched by the exchange; this timeout is for connecting alone.
             connect_s = min(_http.CONNECT_TIMEOUT_S, self.timeout)
             self._client = asyncio.ensure_future(self._build(connect_s))
-        return await asyncio.shield(self._client)
+        building = self._client
+        try:
+            return await asyncio.shield(building)
+        except Exception as error:
+            if self._client is building:
+                self._client = None  # what was missing may be there next time
+            raise failures.translate(error, self.where()) from error
 
     async def _build(self, connect_timeout_s: float) -> AsyncOpenAI:
         client = await asyncio.to_thread(
@@ -382,10 +420,10 @@ class OpenAICompatibleBackend:
     async def _resolve(self, client: AsyncOpenAI) -> str:
         """The model's name on the wire; LM Studio's `local-model` is looked up once."""
         if self._resolved is None:
-            self._resolved = self.model
-            if self.model == LOCAL_MODEL and self._kind == "lmstudio":
-                self._resolved = None
-                self._resolved = await self._loaded_model(client)
+            if self.model == LOCAL_MODEL and self._kind is None:
+                await self._served(client)
+            is_placeholder = self.model == LOCAL_MODEL and self._kind == "lmstudio"
+            self._resolved = await self._loaded_model(client) if is_placeholder else self.model
         return self._resolved
 
     async def _loaded_model(self, client: AsyncOpenAI) -> str:
@@ -411,24 +449,31 @@ class OpenAICompatibleBackend:
         )
 
     async def _is_loading(self) -> bool:
-        kind = kind_of(self._kind)
-        if kind is None or kind.is_loading is None or self._client is None:
+        if self._client is None:
             return False
         client = await self._client
         try:
+            if self._kind is None:
+                await self._served(client)
+            kind = kind_of(self._kind)
+            if kind is None or kind.is_loading is None:
+                return False
             return await kind.is_loading(lambda path: self._fetch(client, path), self._resolved or self.model)
         except Exception:  # the question is a courtesy; without an answer the timeout stands
             return False
 
     async def _fetch(self, client: AsyncOpenAI, path: str) -> Any:
-        return await _http.get_json(client, root_of(self.base_url) + path, timeout_s=ASIDE_TIMEOUT_S)
+        return await _http.get_json(client, root_of(self.base_url) + path, timeout_s=self._aside_timeout_s)
 
-    async def _listing_with_client(self) -> tuple[str, ...]:
-        return await self._served(await self._ready())
+    @property
+    def _aside_timeout_s(self) -> float:
+        return min(ASIDE_TIMEOUT_S, self.timeout)
 
-    async def _served(self, client: AsyncOpenAI) -> tuple[str, ...]:
+    async def _served(self, client: AsyncOpenAI, timeout_s: float | None = None) -> tuple[str, ...]:
         """The ids in GET /v1/models; learns the kind of server from the reply's shape."""
-        listing, headers = await self._aside(_listing(client, ASIDE_TIMEOUT_S))
+        allowed_s = timeout_s or self._aside_timeout_s
+        retries = self.max_retries if timeout_s else 0  # only where it is the user's own question
+        listing, headers = await self._aside(lambda: _listing(client, allowed_s), retries=retries, timeout_s=allowed_s)
         if not isinstance(listing, Mapping) or "data" not in listing:
             raise failures.from_reply(listing, self.where())
         if self._kind is None:
@@ -436,11 +481,32 @@ class OpenAICompatibleBackend:
         entries = listing["data"] or ()  # Ollama sends null where nothing is installed
         return tuple(entry["id"] for entry in entries if isinstance(entry, Mapping) and entry.get("id"))
 
-    async def _aside(self, question: Awaitable[T]) -> T:
+    async def _aside(
+        self,
+        question: Callable[[], Awaitable[T]],
+        *,
+        retries: int | None = None,
+        timeout_s: float | None = None,
+        wait_for_loading: bool = False,
+    ) -> T:
+        """Ask something besides the chat itself, with the same retries and the same errors."""
         try:
-            return await question
+            return await with_retries(
+                question,
+                max_retries=self.max_retries if retries is None else retries,
+                on_loading=_nothing if wait_for_loading else None,
+            )
         except Exception as error:
-            raise failures.translate(error, self.where()) from error
+            raise failures.translate(error, replace(self.where(), timeout_s=timeout_s or self.timeout)) from error
+
+    def _not_here(self, verb: str, hint: str, error: BaseException | None = None) -> NotHere:
+        return NotHere(
+            f"{self.where().server} at {self.base_url} has no endpoint to {verb} with.",
+            hint=f"{hint}.",
+            base_url=self.base_url,
+            model=self.model,
+            server_says=getattr(error, "server_says", None),
+        )
 
     async def _with_served(self, client: AsyncOpenAI, error: ModelNotFound) -> MambaError:
         """The same error with the list of what the server has, where it can be had."""
@@ -448,27 +514,32 @@ class OpenAICompatibleBackend:
             served = await self._served(client)
         except MambaError:
             return error
-        return ModelNotFound(
+        fuller = ModelNotFound(
             error.model or self.model,
             base_url=self.base_url,
             served=served,
             hint=error.hint,
             server_says=error.server_says,
         )
+        fuller.status, fuller.partial = error.status, error.partial
+        return fuller
 
     def _warn_of_other_model(self, builder: GenerationBuilder, asked: str) -> None:
         answered = builder.model
-        if answered and not answered.startswith(asked) and not answered.endswith(asked):
+        if answered and not is_same_model(asked, answered):
             builder.warnings.append(f"Asked for {asked!r}, answered by {answered!r}: the server took another model.")
 
     def _check_open(self) -> None:
         if self._closed:
-            raise BackendClosed(
-                f"This backend for {self.model} at {self.base_url} is closed.",
-                hint="Make a new one, or call close() later.",
-                base_url=self.base_url,
-                model=self.model,
-            )
+            raise self._closed_error()
+
+    def _closed_error(self) -> BackendClosed:
+        return BackendClosed(
+            f"This backend for {self.model} at {self.base_url} is closed.",
+            hint="Make a new one, or call close() later.",
+            base_url=self.base_url,
+            model=self.model,
+        )
 
     def _block(self, work: Callable[[], Coroutine[Any, Any, T]], name: str) -> T:
         self._check_open()
@@ -508,10 +579,20 @@ def checked_base_url(base_url: Any) -> str:
         _ = parts.port
     except ValueError as error:
         raise BadInput(f"base_url is no address: {base_url!r} ({error}).") from error
+    if "@" in url:
+        raise BadInput(
+            "base_url holds a user name or a password, which would be shown wherever the address is.",
+            hint='Pass it as headers={"Authorization": "Basic ..."}, or a key as api_key=...',
+        )
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise BadInput(
             f"base_url must begin with http:// or https://; this is {base_url!r}.",
             hint=f"Did you mean 'http://{url}'?" if "://" not in url else None,
+        )
+    if parts.query or parts.fragment:
+        raise BadInput(
+            f"base_url must end with its path; this one goes on with {'?' if parts.query else '#'}.",
+            hint=f"Use base_url={parts._replace(query='', fragment='').geturl()!r}.",
         )
     for ending in ("/chat/completions", "/completions", "/models", "/embeddings"):
         if parts.path.endswith(ending):
@@ -533,4 +614,8 @@ def _revealed(key: Any) -> str | None:
 
 
 def _ignore(_event: StreamEvent) -> None:
+    pass
+
+
+def _nothing() -> None:
     pass

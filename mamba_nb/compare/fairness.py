@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from statistics import median
 
 from mamba_nb.compare.plan import Plan
-from mamba_nb.records import Cell, Comparison
+from mamba_nb.records import Comparison, Generation
 
 __all__ = ["notes_on"]
 
@@ -31,25 +31,21 @@ def _sampling(plan: Plan) -> Iterator[str]:
 
 
 def _cut(grid: Comparison) -> Iterator[str]:
-    for label in grid.labels:
-        cells = _done(grid, label)
-        cut = sum(cell.generation.finish_reason == "length" for cell in cells)
-        if cut:
-            yield f"{label}: {cut} of {len(cells)} answers stopped at the token limit, not at their end."
+    told = _counted(grid, lambda answer: answer.finish_reason == "length")
+    if told:
+        yield f"Stopped at the token limit, not at their end: {told}."
 
 
 def _cached(grid: Comparison) -> Iterator[str]:
     """A prompt that the server had in its cache gives a short TTFT that a fresh one would not."""
-    for label in grid.labels:
-        cells = [cell for cell in _done(grid, label) if cell.generation.usage and cell.generation.prompt_tokens]
-        hits = [
-            cell
-            for cell in cells
-            if cell.generation.usage
-            and (cell.generation.usage.cached_tokens or 0) > 0.5 * (cell.generation.prompt_tokens or 0)
-        ]
-        if hits:
-            yield f"{label}: {len(hits)} of {len(cells)} prompts were mostly in the server's cache: short TTFT."
+    told = _counted(grid, _mostly_cached)
+    if told:
+        yield f"Prompt mostly in the server's cache, so TTFT is short: {told}."
+
+
+def _mostly_cached(answer: Generation) -> bool:
+    cached = answer.usage.cached_tokens if answer.usage else None
+    return bool(cached and answer.prompt_tokens and cached > answer.prompt_tokens / 2)
 
 
 def _together(grid: Comparison) -> Iterator[str]:
@@ -62,11 +58,24 @@ def _together(grid: Comparison) -> Iterator[str]:
 
 
 def _no_counts(grid: Comparison) -> Iterator[str]:
+    silent = [
+        label
+        for label in grid.labels
+        if (answers := _done(grid, label)) and all(answer.completion_tokens is None for answer in answers)
+    ]
+    if silent:
+        yield f"No token counts from the server, so no tokens per second: {', '.join(silent)}."
+
+
+def _counted(grid: Comparison, is_so: Callable[[Generation], bool]) -> str:
+    """`label n of m` for every column where it is so for any answer; empty where it is so for none."""
+    told = []
     for label in grid.labels:
-        cells = _done(grid, label)
-        if cells and all(cell.generation.completion_tokens is None for cell in cells):
-            yield f"{label}: the server reports no token counts, so there are no tokens per second."
+        answers = _done(grid, label)
+        if count := sum(map(is_so, answers)):
+            told.append(f"{label} {count} of {len(answers)}")
+    return ", ".join(told)
 
 
-def _done(grid: Comparison, label: str) -> list[Cell]:
-    return [cell for cell in grid.cells if cell.label == label and cell.generation.status == "done"]
+def _done(grid: Comparison, label: str) -> list[Generation]:
+    return [cell.generation for cell in grid.cells if cell.label == label and cell.generation.status == "done"]

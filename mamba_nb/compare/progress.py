@@ -42,7 +42,7 @@ class Answer:
     Attributes:
         prompt: The prompt as text, for reading.
         number: Which answer of the panel this is, from 1.
-        state: `waiting`, `loading model`, `reading prompt`, `streaming`; then the generation's status.
+        state: `waiting`, `loading model`, `reading prompt`, `streaming`; then the generation's status. It may be set.
         text: Pieces of the visible answer, in order; append-only.
         reasoning: Pieces of the reasoning, in order; append-only.
         chunks: How many chunks have carried tokens of any kind.
@@ -55,6 +55,7 @@ class Answer:
 
     __slots__ = (
         "_panel",
+        "_state",
         "chunks",
         "counted_live",
         "first_at_s",
@@ -63,7 +64,6 @@ class Answer:
         "number",
         "prompt",
         "reasoning",
-        "state",
         "text",
         "usage",
     )
@@ -72,7 +72,7 @@ class Answer:
         self._panel = panel
         self.prompt = prompt
         self.number = number
-        self.state = "waiting"
+        self._state = "waiting"
         self.text: list[str] = []
         self.reasoning: list[str] = []
         self.chunks = 0
@@ -81,6 +81,16 @@ class Answer:
         self.usage: Usage | None = None
         self.counted_live = False
         self.generation: Generation | None = None
+
+    @property
+    def state(self) -> str:
+        """What is being waited for, or what became of it."""
+        return self._state
+
+    @state.setter
+    def state(self, state: str) -> None:
+        self._state = state
+        self._panel.version += 1
 
     @property
     def ttft_ms(self) -> float | None:
@@ -115,7 +125,7 @@ class Answer:
             # A report on its own at the end counts nothing live; one that text follows does.
             self.usage = event.usage
         elif isinstance(event, StateChange):
-            self.state = event.state
+            self._state = event.state
         elif isinstance(event, (Finished, Failed)):
             return  # the generation says it, in `end`
         self._panel.version += 1
@@ -125,7 +135,7 @@ class Answer:
             self.first_at_s = at_s
         self.last_at_s = at_s
         self.chunks += 1
-        self.state = "streaming"
+        self._state = "streaming"
         if self.usage is not None and self.usage.completion_tokens is not None:
             self.counted_live = True
 
@@ -134,7 +144,7 @@ class Answer:
         if self.generation is not None:
             return
         self.generation = generation
-        self.state = generation.status
+        self._state = generation.status
         self._panel._ended(self, generation)
 
 

@@ -31,7 +31,7 @@ class _Shown:
     unit: str
     why_unknown: str
     form: Callable[[float], str] = figure
-    optional: bool = False  # left out where no row knows it
+    optional: bool = False  # left out where no row has any
 
 
 _NO_TOKENS = "the server did not count tokens, or no answer was done"
@@ -41,7 +41,7 @@ _SHOWN = (
     _Shown("output_tokens_per_s_p50", "output", "tok/s, p50", _NO_TOKENS),
     _Shown("decode_tokens_per_s_p50", "decode", "tok/s, p50", _NO_TOKENS),
     _Shown("latency_s_p50", "latency", "s, p50", "no answer was done"),
-    _Shown("completion_tokens_p50", "length", "tokens, p50", _NO_TOKENS),
+    _Shown("completion_tokens_p50", "length", "tokens, p50", _NO_TOKENS, form="{:,.10g}".format),
     _Shown("load_s", "load", "s", "there was no warm-up", optional=True),
     _Shown("cost_usd", "cost", "USD", "no price is known", optional=True),
 )
@@ -99,7 +99,7 @@ def _table_text(rows: list[Group]) -> list[str]:
 
 
 def _columns(rows: list[Group]) -> list[_Shown]:
-    """The figures to show: the optional ones only where some row knows them, and a cost only where one is due."""
+    """The figures to show: a load or a cost only where some row has one; local models cost nothing."""
     return [item for item in _SHOWN if not item.optional or any(_COLUMNS[item.column].get(group) for group in rows)]
 
 

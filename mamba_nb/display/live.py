@@ -24,6 +24,8 @@ from mamba_nb.display.text import one_line
 
 __all__ = ["HtmlView", "LineView", "NoView", "View", "choose_view"]
 
+LABEL_CHARS = 40  # of a label in the progress line
+
 
 class View(Protocol):
     """Something that shows panels: painted again and again, and closed once."""
@@ -136,7 +138,8 @@ class LineView:
 
 
 def _line(states: Sequence[PanelState]) -> str:
-    return " · ".join(f"{style.mark(state.state)[0]} {one_line(state.label, 40)} {state.state}" for state in states)
+    words = ((state.state, one_line(state.label, LABEL_CHARS)) for state in states)
+    return " · ".join(f"{style.mark(state)[0]} {label} {one_line(state)}" for state, label in words)
 
 
 def _in_notebook() -> bool:

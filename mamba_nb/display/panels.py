@@ -278,7 +278,7 @@ def _answer(view: _View) -> str:
 
 def _plain(view: _View) -> str:
     shape, _ = style.mark(view.state)
-    head = [f"{shape} {visible(view.label)} · {visible(view.server)}: {view.state}"]
+    head = [f"{shape} {one_line(view.label)} · {one_line(view.server)}: {one_line(view.state)}"]
     if view.ttft_ms is not None:
         head.append(f"TTFT {duration(view.ttft_ms)}")
     if view.rate is not None:

@@ -73,12 +73,12 @@ def _strip(rows: list[Group], title: str, read: Read, *, names: bool) -> Any:
     answers = [(label, value) for label, of in values.items() for value in of]
     medians = [(label, percentile(of, 50)) for label, of in values.items() if of]
     how = {
-        "x": alt.X("value:Q", title=title, scale=alt.Scale(zero=True)),
+        "x": alt.X("value:Q", title=title, scale=alt.Scale(zero=True), axis=alt.Axis(tickCount=4)),
         "y": alt.Y(
             "label:N",
             title=None,
             scale=alt.Scale(domain=labels),
-            axis=alt.Axis(labelLimit=320, ticks=False, domain=False) if names else None,
+            axis=alt.Axis(labelLimit=320, labelPadding=8, ticks=False, domain=False) if names else None,
         ),
         "color": alt.Color(
             "label:N",

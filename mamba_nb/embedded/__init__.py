@@ -15,19 +15,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mamba_nb.embedded.engine import (
-        DECLARED,
-        Declared,
-        Engine,
-        EngineStatus,
-        ensure_engine,
-        plan_engine,
-        start_engine,
-        status,
-        stop,
-    )
+    from mamba_nb.embedded.engine import DECLARED, Declared, Engine, EngineStatus
     from mamba_nb.embedded.pinned import SMOLLM2, Pinned
-    from mamba_nb.embedded.process import EngineSpec
+    from mamba_nb.embedded.plan import EngineSpec, plan_engine
+    from mamba_nb.embedded.running import ensure_engine, start_engine, status, stop
     from mamba_nb.embedded.weights import cache_folder, resolve_weights
 
 __all__ = [
@@ -48,23 +39,20 @@ __all__ = [
 ]
 
 _HOMES = {
-    **dict.fromkeys(
-        (
-            "DECLARED",
-            "Declared",
-            "Engine",
-            "EngineStatus",
-            "ensure_engine",
-            "plan_engine",
-            "start_engine",
-            "status",
-            "stop",
-        ),
-        "engine",
-    ),
-    **dict.fromkeys(("SMOLLM2", "Pinned"), "pinned"),
-    "EngineSpec": "process",
-    **dict.fromkeys(("cache_folder", "resolve_weights"), "weights"),
+    "DECLARED": "engine",
+    "SMOLLM2": "pinned",
+    "Declared": "engine",
+    "Engine": "engine",
+    "EngineSpec": "plan",
+    "EngineStatus": "engine",
+    "Pinned": "pinned",
+    "cache_folder": "weights",
+    "ensure_engine": "running",
+    "plan_engine": "plan",
+    "resolve_weights": "weights",
+    "start_engine": "running",
+    "status": "running",
+    "stop": "running",
 }
 
 

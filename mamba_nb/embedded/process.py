@@ -10,7 +10,6 @@ import contextlib
 import importlib.util
 import json
 import os
-import platform
 import re
 import secrets
 import signal
@@ -18,70 +17,17 @@ import subprocess
 import sys
 import tempfile
 import threading
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
 from mamba_nb.embedded import machine
-from mamba_nb.errors import EngineError, MissingExtra
+from mamba_nb.embedded.plan import EngineSpec
+from mamba_nb.errors import EngineError
 
 CHILD = Path(__file__).with_name("_child.py")
 KILLED_S = 5.0  # how long a killed process may take to be gone
 TAIL_BYTES = 16_384
 TAIL_LINES = 6
-MARGIN_BYTES = 64_000_000  # the engine's own code and scratch space
-# What xllamacpp has wheels for: (sys.platform, machine).
-WHEELS = {
-    ("linux", "x86_64"),
-    ("linux", "aarch64"),
-    ("darwin", "x86_64"),
-    ("darwin", "arm64"),
-    ("win32", "amd64"),
-}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EngineSpec:
-    """What engine is wanted. Two askers with equal file, context, slots and threads share one.
-
-    Attributes:
-        model_path: The weights.
-        model: The model's name on the wire.
-        n_ctx: Context of each slot, in tokens.
-        slots: How many requests run at once.
-        threads: CPU threads, or None for llama.cpp's choice.
-        memory_bytes: What it will take about, or None where the file's header does not tell.
-    """
-
-    model_path: Path
-    model: str
-    n_ctx: int
-    slots: int
-    threads: int | None = None
-    memory_bytes: int | None = field(default=None, compare=False)
-
-    @property
-    def key(self) -> tuple[str, int, int, int | None]:
-        """What makes two specs the same engine."""
-        return str(self.model_path.resolve()), self.n_ctx, self.slots, self.threads
-
-
-def check_installed() -> None:
-    """Refuse where the engine's package is not installed; it is looked for, not imported.
-
-    Raises:
-        MissingExtra: If xllamacpp is not installed.
-        EngineError: If there is no wheel of it for this platform.
-    """
-    if importlib.util.find_spec("xllamacpp") is not None:
-        return
-    here = (sys.platform, platform.machine().lower())
-    if here not in WHEELS:
-        raise EngineError(
-            f"The embedded engine has no wheel (xllamacpp) for {platform.system()} on {platform.machine()}.",
-            hint="Use any server instead: Ollama, LM Studio, llama.cpp's llama-server, vLLM.",
-        )
-    raise MissingExtra("The embedded engine", package="xllamacpp", extra="embedded")
 
 
 def check_memory(spec: EngineSpec) -> None:

@@ -6,13 +6,14 @@ which raises where there is none.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, TypeAlias
 from urllib.parse import urlsplit
 
-__all__ = ["Fetch", "Kind", "kind_from_models", "kind_from_reply", "kind_of", "kinds", "root_of"]
+__all__ = ["Fetch", "Kind", "is_same_model", "kind_from_models", "kind_from_reply", "kind_of", "kinds", "root_of"]
 
 Fetch: TypeAlias = Callable[[str], Awaitable[Any]]
 
@@ -56,8 +57,15 @@ def kind_of(name: str | None) -> Kind | None:
 
 
 # `owned_by` of the entries in GET /v1/models, where it tells the kind. The sources: vLLM
-# entrypoints/serve/engine/protocol.py (ModelCard), llama.cpp server-context.cpp, LM Studio's documentation.
-_OWNERS = {"vllm": "vllm", "llamacpp": "llamacpp", "organization_owner": "lmstudio", "organization-owner": "lmstudio"}
+# entrypoints/serve/engine/protocol.py (ModelCard), llama.cpp server-context.cpp, LM Studio's documentation,
+# Ollama middleware/openai.go (the namespace of the model's name, `library` for those without one).
+_OWNERS = {
+    "vllm": "vllm",
+    "llamacpp": "llamacpp",
+    "organization_owner": "lmstudio",
+    "organization-owner": "lmstudio",
+    "library": "ollama",
+}
 
 
 def kind_from_models(listing: Any, headers: Mapping[str, str]) -> str | None:
@@ -79,6 +87,23 @@ def kind_from_reply(headers: Mapping[str, str], fingerprint: str | None) -> str 
     if fingerprint and fingerprint.startswith("vllm-"):  # recorded from vLLM 0.32.0
         return "vllm"
     return None
+
+
+def is_same_model(asked: str, answered: str) -> bool:
+    """Whether the name in a reply is the model asked for, in one of the ways that servers write it.
+
+    Examples:
+        >>> is_same_model("gpt-4o", "gpt-4o-2024-08-06"), is_same_model("llama3.2", "llama3.2:latest")
+        (True, True)
+        >>> is_same_model("smollm", "/models/smollm.gguf"), is_same_model("gpt-4", "gpt-4o")
+        (True, False)
+    """
+    asked, answered = asked.lower(), answered.lower()
+    if asked == answered or asked.endswith("/" + answered):
+        return True
+    if answered.startswith(asked):  # a tag that was left out, a date, LM Studio's variant
+        return re.fullmatch(r":latest|-\d{4}|-\d{4}-?\d\d-?\d\d|@[\w.-]+", answered[len(asked) :]) is not None
+    return answered.removesuffix(".gguf").endswith("/" + asked.removesuffix(".gguf"))
 
 
 def root_of(base_url: str) -> str:

@@ -130,3 +130,34 @@ def test_a_saved_notebook_that_is_not_trusted_still_tells_everything(lab, tmp_pa
     second.picture(tmp_path / "untrusted.png")
     assert second.page.evaluate("window.harmed") is None
     assert second.external == []
+
+
+PLOT = """
+from mamba_nb.display.plots import latency
+from mamba_nb.records import Cell, Comparison, Generation, Request, Usage
+
+def cell(label, ttft_s):
+    generation = Generation(
+        request=Request(model=label, messages=()), base_url="http://127.0.0.1/v1", server="ollama", model=label,
+        text_at_s=(ttft_s, 1.0), finish_at_s=1.0, latency_s=1.0, usage=Usage(completion_tokens=20),
+    )
+    return Cell(label=label, variant=None, prompt_id=0, prompt="p", repeat=0, generation=generation)
+
+labels = ("qwen", "<b>llama</b>")
+comparison = Comparison(cells=(cell(labels[0], 0.2), cell(labels[1], 0.4)), labels=labels, planned=2)
+"""
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_the_plot_and_the_summary_need_no_network(lab, tmp_path: Path, theme: str) -> None:
+    notebook = lab([PLOT, "comparison", "latency(comparison)"], theme=theme)
+    notebook.run_all()
+
+    expect(notebook.locator(".mn-table tbody tr")).to_have_count(2)
+    expect(notebook.locator(".mn-table tbody tr").nth(1)).to_contain_text("<b>llama</b>")
+    drawn = notebook.locator(".vega-embed svg, .vega-embed canvas").first
+    expect(drawn).to_be_visible()
+    notebook.picture(tmp_path / f"plot-{theme}.png")
+    assert notebook.errors() == []
+    assert notebook.external == []
+    assert notebook.console == []

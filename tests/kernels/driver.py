@@ -159,12 +159,13 @@ class Kernel:
         while not condition():
             got = self._read()
             if not got and time.monotonic() > end:
-                states = "\n".join(f"{number}: {cell}" for number, cell in list(enumerate(self._cells.values()))[-20:])
+                states = "\n".join(f"{number}: {cell}" for number, cell in list(enumerate(self._cells.values()))[-8:])
                 raise AssertionError(f"Waited {timeout_s:g} s in vain for {what}.\n{states}\n{self.log}")
 
-    def until_printed(self, cell: Cell, text: str) -> None:
-        """Wait until a cell has printed something."""
-        self.wait(lambda: text in cell.printed, f"{text!r} to be printed")
+    def until_printed(self, cell: Cell, text: str, also: Callable[[], bool] = lambda: True) -> None:
+        """Wait until a cell has printed something, and something else is true too, while the cell is still running."""
+        self.wait(lambda: bool(cell.status) or (text in cell.printed and also()), f"{text!r} to be printed")
+        assert not cell.status, f"It ended too early.\n{cell}\n{self.log}"
 
     @property
     def log(self) -> str:

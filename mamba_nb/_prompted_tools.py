@@ -1,0 +1,362 @@
+"""Tools for a model whose template has none: the choice of a tool is a reply held to a JSON schema.
+
+In goes the body of a chat request that has `tools`; out comes a request that has none. The tools stand in the system
+message, calls and results in the history are plain messages, and the schema leaves the model exactly these replies:
+
+    {"tool": "get_weather", "arguments": {"city": "Paris"}}
+    {"answer": "It rains."}                  or an object, where the answer has a schema of its own
+
+`read` turns the reply back into a call or an answer. Everything here is written for the smallest models: the tool's
+name comes first and its arguments after it, each tool is shown as the very reply that calls it, one call a reply, and
+a call that was answered already is not made again (`Prompted.repeats`; the caller then asks for an answer alone).
+
+Dicts in, dicts out, in OpenAI's form. Nothing here knows an agent or a server.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic_core import from_json
+
+__all__ = ["AnswerStream", "Prompted", "Reply", "prompted", "read"]
+
+TEXT: Mapping[str, Any] = {"type": "string"}
+HEAD = "You can use tools. Reply in JSON with one of these:"
+HEAD_WITHOUT_TOOLS = "Reply in JSON:"
+SAMPLES = {"string": "...", "integer": 0, "number": 0, "boolean": True, "null": None}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prompted:
+    """A request without tools that asks for a call or an answer.
+
+    Attributes:
+        messages: The conversation, tools, calls and results as plain text.
+        response_format: The schema that the reply is held to.
+        tools: The tools that may be called, by name.
+        answer: The schema of the answer; None where only a call will do.
+        made: The calls of this turn that have their result, as `_key` gives them.
+    """
+
+    messages: tuple[Mapping[str, Any], ...]
+    response_format: Mapping[str, Any]
+    tools: Mapping[str, Mapping[str, Any]]
+    answer: Mapping[str, Any] | None
+    made: frozenset[str] = field(default_factory=frozenset)
+
+    def repeats(self, reply: Reply) -> bool:
+        """Whether the reply is a call that was made already, with the same arguments, and has its result."""
+        return reply.tool is not None and self.answer is not None and _key(reply.tool, reply.arguments) in self.made
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """What the model chose.
+
+    Attributes:
+        tool: The tool's name, or None for an answer.
+        arguments: The call's arguments as JSON text; cut short where the reply was.
+        answer: The answer's text, or its JSON text where the answer has a schema; empty for a call.
+        cut: Whether the reply ended before its JSON did.
+    """
+
+    tool: str | None = None
+    arguments: str = ""
+    answer: str = ""
+    cut: bool = False
+
+
+def prompted(body: Mapping[str, Any], *, answer_only: bool = False) -> Prompted:
+    """Rewrite a chat request.
+
+    Args:
+        body: The request in OpenAI's form: `messages`, `tools`, and `tool_choice` and `response_format` where given.
+        answer_only: Leave the model no tool: it has made all the calls it needs.
+    """
+    offered = {tool["function"]["name"]: tool["function"] for tool in body.get("tools") or ()}
+    choice = body.get("tool_choice", "auto")
+    answer: Mapping[str, Any] | None = _answer_schema(body.get("response_format"))
+    if answer_only or choice == "none":
+        offered = {}
+    elif choice == "required":
+        answer = None
+    elif isinstance(choice, Mapping):
+        wanted = choice["function"]["name"]
+        offered, answer = {wanted: offered[wanted]}, None
+    system = _instructions(offered, answer)
+    return Prompted(
+        messages=tuple(_messages(body["messages"], system, answer)),
+        response_format={
+            "type": "json_schema",
+            "json_schema": {"name": "reply", "strict": True, "schema": _schema(offered, answer)},
+        },
+        tools=offered,
+        answer=answer,
+        made=_made(body["messages"]),
+    )
+
+
+def read(text: str, request: Prompted) -> Reply:
+    """Read the model's reply.
+
+    A reply that is no such JSON (a server that ignores `response_format`) is the answer as it stands.
+    """
+    value, cut = _json_in(text)
+    if isinstance(value, Mapping):
+        if isinstance(value.get("tool"), str):
+            arguments = value.get("arguments")
+            if cut:
+                _, _, rest = text.partition('"arguments"')
+                return Reply(tool=value["tool"], arguments=rest.lstrip(" \t\r\n:"), cut=True)
+            return Reply(tool=value["tool"], arguments=json.dumps({} if arguments is None else arguments))
+        if "answer" in value:
+            answer = value["answer"]
+            if not isinstance(answer, str) or not _is_text(request.answer):
+                answer = json.dumps(answer, ensure_ascii=False)
+                if cut:  # its own end is missing, and must stay missing
+                    answer = text.partition('"answer"')[2].lstrip(" \t\r\n:")
+            return Reply(answer=answer, cut=cut)
+    return Reply(answer=text.strip(), cut=cut)
+
+
+class AnswerStream:
+    """Gives the answer's text out as it grows, where the answer is text; of a call, and of JSON, it gives nothing."""
+
+    def __init__(self, request: Prompted) -> None:
+        self._wanted = _is_text(request.answer)
+        self._text = ""
+        self._given = 0
+
+    def feed(self, piece: str) -> str:
+        """The text of the answer that the piece adds."""
+        self._text += piece
+        if not self._wanted:
+            return ""
+        try:
+            value = from_json(self._text, allow_partial="trailing-strings")
+        except ValueError:
+            return ""
+        answer = value.get("answer") if isinstance(value, Mapping) else None
+        return self._new(answer) if isinstance(answer, str) else ""
+
+    def rest(self, reply: Reply) -> str:
+        """What `feed` has not given yet, once the reply was read."""
+        return self._new(reply.answer) if reply.tool is None else ""
+
+    def restart(self) -> None:
+        """What came so far was no answer."""
+        self._text, self._given = "", 0
+
+    def _new(self, answer: str) -> str:
+        new = answer[self._given :]
+        self._given += len(new)
+        return new
+
+
+# the system message
+
+
+def _instructions(tools: Mapping[str, Mapping[str, Any]], answer: Mapping[str, Any] | None) -> str:
+    lines = [HEAD if tools else HEAD_WITHOUT_TOOLS]
+    for name, tool in tools.items():
+        parameters = tool.get("parameters") or {}
+        lines.append(_reply_line(tool=name, arguments=_sample(parameters, parameters)))
+        if about := " ".join(str(tool.get("description") or "").split()):
+            lines[-1] += f" - {about}"
+        for parameter, schema in (parameters.get("properties") or {}).items():
+            if schema.get("description"):
+                lines.append(f"  {parameter}: {schema['description']}")
+    if answer is not None:
+        lines.append(_reply_line(answer=_sample(answer, answer)) + (" - Answer the user." if tools else ""))
+    return "\n".join(lines)
+
+
+def _reply_line(**reply: Any) -> str:
+    return json.dumps(reply, ensure_ascii=False)
+
+
+def _sample(schema: Mapping[str, Any], root: Mapping[str, Any], depth: int = 0) -> Any:
+    """A value of the schema's shape, for reading: what stands in it says the type."""
+    if depth > 4:
+        return "..."
+    if "$ref" in schema:
+        name = schema["$ref"].rpartition("/")[2]
+        return _sample((root.get("$defs") or {}).get(name, {}), root, depth + 1)
+    for key in ("const", "default"):
+        if schema.get(key) is not None:
+            return schema[key]
+    if "enum" in schema:
+        return "|".join(str(value) for value in schema["enum"])
+    for key in ("anyOf", "oneOf", "allOf"):
+        if schema.get(key):
+            return _sample(schema[key][0], root, depth + 1)
+    kind = schema.get("type")
+    if kind == "object" or "properties" in schema:
+        return {name: _sample(part, root, depth + 1) for name, part in (schema.get("properties") or {}).items()}
+    if kind == "array":
+        return [_sample(schema.get("items") or {}, root, depth + 1)]
+    return SAMPLES.get(kind if isinstance(kind, str) else "", "...")
+
+
+# the schema
+
+
+def _schema(tools: Mapping[str, Mapping[str, Any]], answer: Mapping[str, Any] | None) -> dict[str, Any]:
+    definitions: dict[str, Any] = {}
+    shapes = []
+    for name, tool in tools.items():
+        parameters = _hoisted(tool.get("parameters") or {"type": "object", "properties": {}}, name, definitions)
+        shapes.append(_object(tool={"const": name}, arguments=parameters))
+    if answer is not None:
+        shapes.append(_object(answer=_hoisted(answer, "answer", definitions)))
+    schema: dict[str, Any] = dict(shapes[0]) if len(shapes) == 1 else {"anyOf": shapes}
+    if definitions:
+        schema["$defs"] = definitions
+    return schema
+
+
+def _object(**properties: Any) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }
+
+
+def _hoisted(schema: Mapping[str, Any], prefix: str, definitions: dict[str, Any]) -> dict[str, Any]:
+    """The schema with its `$defs` moved to the root that it will stand under, where its references look for them."""
+
+    def moved(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {
+                key: f"#/$defs/{prefix}.{part[8:]}"
+                if key == "$ref" and isinstance(part, str) and part.startswith("#/$defs/")
+                else moved(part)
+                for key, part in value.items()
+            }
+        return [moved(part) for part in value] if isinstance(value, list) else value
+
+    for name, definition in (schema.get("$defs") or {}).items():
+        definitions[f"{prefix}.{name}"] = moved(definition)
+    return {key: moved(value) for key, value in schema.items() if key not in ("$defs", "$schema")}
+
+
+def _answer_schema(response_format: Any) -> Mapping[str, Any]:
+    if isinstance(response_format, Mapping):
+        if response_format.get("type") == "json_schema":
+            schema: Mapping[str, Any] = response_format["json_schema"]["schema"]
+            return schema
+        if response_format.get("type") == "json_object":
+            return {"type": "object"}
+    return TEXT
+
+
+def _is_text(answer: Mapping[str, Any] | None) -> bool:
+    return answer is not None and answer.get("type") == "string"
+
+
+# the conversation
+
+
+def _messages(
+    messages: Sequence[Mapping[str, Any]], system: str, answer: Mapping[str, Any] | None
+) -> Iterator[Mapping[str, Any]]:
+    """System message first, then user and assistant by turns, as strict templates want it."""
+    heads = [_text(message) for message in messages if message["role"] in ("system", "developer")]
+    yield {"role": "system", "content": "\n\n".join([*heads, system])}
+    names: dict[str, str] = {}
+    held: dict[str, Any] | None = None
+    for message in messages:
+        if message["role"] in ("system", "developer"):
+            continue
+        plain = _plain(message, names, answer)
+        if held is not None and held["role"] == plain["role"] and _both_text(held, plain):
+            held["content"] += "\n\n" + plain["content"]
+            continue
+        if held is not None:
+            yield held
+        held = plain
+    if held is not None:
+        yield held
+
+
+def _plain(message: Mapping[str, Any], names: dict[str, str], answer: Mapping[str, Any] | None) -> dict[str, Any]:
+    role = message["role"]
+    if role == "tool":
+        name = names.get(message.get("tool_call_id", ""), "the tool")
+        return {"role": "user", "content": f"Result of {name}: {_text(message)}"}
+    if role != "assistant":
+        return dict(message)
+    calls = message.get("tool_calls") or ()
+    replies = []
+    if text := _text(message):
+        replies.append(text if calls else _reply_line(answer=text if _is_text(answer) else _parsed(text)))
+    for call in calls:
+        names[call["id"]] = call["function"]["name"]
+        replies.append(_reply_line(tool=call["function"]["name"], arguments=_parsed(call["function"]["arguments"])))
+    return {"role": "assistant", "content": "\n".join(replies)}
+
+
+def _both_text(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    return isinstance(one["content"], str) and isinstance(other["content"], str)
+
+
+def _text(message: Mapping[str, Any]) -> str:
+    content = message.get("content")
+    if isinstance(content, list):
+        return "".join(part.get("text") or "" for part in content)
+    return content or ""
+
+
+# calls that were made, and replies
+
+
+def _made(messages: Sequence[Mapping[str, Any]]) -> frozenset[str]:
+    """The calls since the user last spoke that have a result; one that was sent back to be mended does not count."""
+    calls: dict[str, str] = {}
+    made: set[str] = set()
+    for message in messages:
+        if message["role"] == "user":
+            calls, made = {}, set()
+        for call in message.get("tool_calls") or ():
+            calls[call["id"]] = _key(call["function"]["name"], call["function"]["arguments"])
+        if message["role"] == "tool" and message.get("tool_call_id") in calls and not _is_error(_text(message)):
+            made.add(calls[message["tool_call_id"]])
+    return frozenset(made)
+
+
+def _is_error(text: str) -> bool:
+    """Whether a tool's result is pydantic-ai's note that the call failed or has to be made again."""
+    value = _parsed(text)
+    return isinstance(value, Mapping) and list(value) == ["error"]
+
+
+def _key(tool: str, arguments: str) -> str:
+    return json.dumps([tool, _parsed(arguments)], sort_keys=True)
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _json_in(text: str) -> tuple[Any, bool]:
+    """The JSON object in the text, and whether its end is missing; None where there is no object."""
+    start = text.find("{")
+    if start < 0:
+        return None, False
+    try:
+        return json.JSONDecoder(strict=False).raw_decode(text, start)[0], False
+    except ValueError:
+        pass
+    try:
+        return from_json(text[start:], allow_partial="trailing-strings"), True
+    except ValueError:
+        return None, False

@@ -1,0 +1,545 @@
+"""Agents: a model that calls your functions until it has the answer.
+
+    agent = Agent("llama3.2", tools=[get_weather])
+    result = agent.run_sync("Do I need an umbrella in Paris?")
+    result.output, result.tool_calls, result.timings
+
+In go a model, tools and a prompt; out comes a `Run` of events whose result is an `AgentResult`. The loop (tools,
+retries, structured output) is pydantic-ai's, on the loop for foreign code: async tools run there, sync tools each in a
+thread. Every request to the model goes through the backend (`_agent_model`), so its errors, retries, patience and
+figures are the backend's. pydantic-ai is imported when an Agent is made.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, cast
+
+from mamba_nb import _bridge
+from mamba_nb._agent_model import CutShort, DaemonThreads, OutputMode, Steps, make_model
+from mamba_nb._agent_result import (
+    AgentEvent,
+    AgentResult,
+    AgentUsage,
+    OutputT,
+    StepStarted,
+    StepTiming,
+    ToolCalled,
+    ToolReturned,
+    ToolUse,
+)
+from mamba_nb._bridge import Run
+from mamba_nb.backends._params import checked
+from mamba_nb.backends._prompt import messages_from
+from mamba_nb.backends.backend import OpenAICompatibleBackend
+from mamba_nb.backends.factories import backend_for
+from mamba_nb.errors import BadInput, MambaError, ToolsNotSupported, closest
+from mamba_nb.settings import AgentSettings
+
+if TYPE_CHECKING:
+    from pydantic_ai import Agent as PydanticAgent
+    from pydantic_ai.messages import ModelMessage, ToolCallPart, UserContent
+    from pydantic_ai.output import OutputSpec
+    from pydantic_ai.run import AgentRun
+
+__all__ = [
+    "Agent",
+    "AgentError",
+    "AgentEvent",
+    "AgentResult",
+    "AgentUsage",
+    "StepStarted",
+    "StepTiming",
+    "ToolCalled",
+    "ToolReturned",
+    "ToolUse",
+    "ToolsClaimedMissing",
+]
+
+ToolsMode: TypeAlias = Literal["native", "prompted"]
+TOOLS_MODES = ("native", "prompted")
+# Servers that hold an answer to a JSON schema whatever the model.
+SCHEMA_SERVERS = ("ollama", "vllm", "lmstudio", "llamacpp", "embedded", "openai")
+BACKEND_OPTIONS = ("base_url", "api_key", "timeout", "max_retries", "server", "headers", "trust_env")
+
+
+class AgentError(MambaError, RuntimeError):
+    """The model did not come to an answer that can be used; the cause says more.
+
+    Attributes:
+        partial: The `AgentResult` so far: messages, tool calls and generations; its output is None.
+    """
+
+    partial: AgentResult[Any] | None = None
+
+
+class ToolsClaimedMissing(UserWarning):
+    """The built-in table says that this model has no tools; they are sent all the same."""
+
+
+class Agent(Generic[OutputT]):
+    """A model with tools, instructions and a kind of answer.
+
+        agent = Agent(settings=settings)
+        agent = Agent("ollama:qwen3:8b", tools=[get_weather])
+        agent = Agent(backend, output_type=City)
+        agent = Agent("embedded", tools=[get_weather], tools_mode="prompted")
+
+    Args:
+        model: A name (`"llama3.2"`, `"ollama:llama3.2"`, `"embedded"`), or a backend; None is the settings' model. A
+            name wins over the settings' one. A backend is asked as it is, with its own parameters and nothing added.
+        settings: Address, key, temperature, max_tokens, timeout and max_retries for a model given by name; None reads
+            the environment.
+        tools: Functions, sync or async, with annotations and a docstring; also `pydantic_ai.Tool` objects. A first
+            parameter annotated `pydantic_ai.RunContext` gets the run's context.
+        output_type: What the answer is: text, a pydantic model, or another of pydantic-ai's output types.
+        system: Instructions, sent as the system message with each request and not kept in the history.
+        tools_mode: `"native"` sends tools as the protocol has them. `"prompted"` puts them into the prompt and holds
+            the reply to a JSON schema: for models whose template has no tools.
+        deps_type: The type of `deps`, for type checkers.
+        retries: How often the model may mend a wrong answer or a wrong call, for each tool and for the answer.
+        max_steps: Most requests to the model in one run.
+        **options: With a name: what OpenAICompatibleBackend takes (`base_url`, `timeout`, `temperature`, ...); it wins
+            over the settings. With a backend: request parameters.
+
+    Raises:
+        BadInput: If an argument is wrong; nothing has been sent then.
+        ToolsNotSupported: With tools in native mode, if the server declares, or a probe has verified, that this model
+            cannot call them. Where a table merely claims so, `ToolsClaimedMissing` warns and they are sent.
+
+    Attributes:
+        backend: Who is asked.
+    """
+
+    def __init__(
+        self,
+        model: str | OpenAICompatibleBackend | None = None,
+        *,
+        settings: AgentSettings | None = None,
+        tools: Sequence[Any] = (),
+        output_type: OutputSpec[OutputT] = str,  # type: ignore[assignment]
+        system: str | Callable[..., Any] | None = None,
+        tools_mode: ToolsMode = "native",
+        deps_type: type[Any] = object,
+        retries: int = 1,
+        max_steps: int | None = 50,
+        **options: Any,
+    ) -> None:
+        if tools_mode not in TOOLS_MODES:
+            near = closest(str(tools_mode), TOOLS_MODES)
+            raise BadInput(
+                f"tools_mode must be one of {', '.join(TOOLS_MODES)}; this is {tools_mode!r}."
+                + (f" Did you mean {near!r}?" if near else "")
+            )
+        _check_count("retries", retries, 0)
+        _check_count("max_steps", max_steps, 1)
+        tools = _checked_tools(tools)
+        self._params: Mapping[str, Any] = {}
+        self._owns_backend = not isinstance(model, OpenAICompatibleBackend)
+        if isinstance(model, OpenAICompatibleBackend):
+            if settings is not None:
+                raise BadInput("A backend has its own address and parameters: leave settings out, or give a name.")
+            if given := next((name for name in options if name in BACKEND_OPTIONS), None):
+                raise BadInput(f"{given} is the backend's: give it where the backend is made.")
+            self.backend, self._params = model, checked(options)
+        else:
+            self.backend = _backend(model, settings, options)
+        self._tools_mode = tools_mode
+        self._tool_names = [_name_of(tool) for tool in tools]
+        self._text_output = output_type is str
+        self._mode: OutputMode | None = None
+        self._max_steps = max_steps
+        self._check_tools(stacklevel=3)
+        self._engine = _engine(
+            tools=tools, output_type=output_type, instructions=system, deps_type=deps_type, retries=retries
+        )
+
+    # the verbs
+
+    def run(
+        self,
+        prompt: str | Sequence[Any] | None = None,
+        *,
+        message_history: AgentResult[Any] | Sequence[Any] | str | bytes | None = None,
+        deps: Any = None,
+        **params: Any,
+    ) -> Run[AgentEvent, AgentResult[OutputT]]:
+        """Start a run.
+
+            result = await agent.run("What is the weather in Paris?")
+
+        Args:
+            prompt: Text, or a list that mixes text with images (paths, bytes, addresses); None goes on from the
+                history.
+            message_history: An earlier result or its `.messages` (also as JSON): the conversation to go on with.
+            deps: What tools find as `context.deps`.
+            **params: Request parameters for this run; they win over the backend's own.
+
+        Returns:
+            A Run of AgentEvents whose result is the AgentResult. Its `.partial` is an AgentResult of what there is
+            so far. The exception of a tool ends the run as it is, unless it is `pydantic_ai.ModelRetry`.
+
+        Raises:
+            BadInput: If an argument is wrong; nothing has been sent then.
+            ToolsNotSupported: If it has become known that this model cannot call tools.
+        """
+        content = _content(prompt, message_history)
+        history = _history(message_history)
+        wanted = {**self.backend.params, **self._params, **checked(params)}
+        self._check_tools(stacklevel=None)
+        progress: list[_Progress[OutputT]] = []
+
+        async def work(run: Run[AgentEvent, AgentResult[OutputT]]) -> AgentResult[OutputT]:
+            def on_state(state: str) -> None:
+                run.state = state
+
+            steps = Steps(
+                backend=self.backend,
+                params=wanted,
+                emit=run.emit,
+                on_state=on_state,
+                began=run.started,
+                prompted=self._tools_mode == "prompted",
+            )
+            progress.append(_Progress(steps, history))
+            return await self._work(content, history, deps, progress[0])
+
+        def partial() -> AgentResult[Any] | None:
+            return progress[0].result(None, "stopped") if progress else None
+
+        return Run(work, name=f"agent {self.backend.model}", on=_bridge.foreign, partial=partial)
+
+    def run_stream(
+        self,
+        prompt: str | Sequence[Any] | None = None,
+        *,
+        message_history: AgentResult[Any] | Sequence[Any] | str | bytes | None = None,
+        deps: Any = None,
+        **params: Any,
+    ) -> Run[AgentEvent, AgentResult[OutputT]]:
+        """Start a run to read its events: the same work as `run`, named for what you do with it.
+
+            for event in agent.run_stream("What is the weather in Paris?"):
+                ...
+
+        Takes, gives and raises what `run` does.
+        """
+        return self.run(prompt, message_history=message_history, deps=deps, **params)
+
+    def run_sync(
+        self,
+        prompt: str | Sequence[Any] | None = None,
+        *,
+        message_history: AgentResult[Any] | Sequence[Any] | str | bytes | None = None,
+        deps: Any = None,
+        **params: Any,
+    ) -> AgentResult[OutputT]:
+        """Run and wait for the result: `run(...).result()`, in a script, a cell, a click handler or a sync tool.
+
+        Takes what `run` does.
+
+        Raises:
+            ServerError: Whatever went wrong with the server.
+            AgentError: If the model came to no usable answer; `.partial` has the messages so far.
+            KeyboardInterrupt: On an interrupt; the run is cancelled, and `.partial` has what there was.
+            WrongLoop: In an async tool; `await agent.run(...)` there.
+        """
+        return self.run(prompt, message_history=message_history, deps=deps, **params).result()
+
+    def close(self) -> None:
+        """Close the backend, if the agent made it; the verbs raise BackendClosed from then on."""
+        if self._owns_backend:
+            self.backend.close()
+
+    def __enter__(self) -> Agent[OutputT]:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        tools = f"tools {', '.join(self._tool_names)}" if self._tool_names else "no tools"
+        if self._tool_names and self._tools_mode == "prompted":
+            tools += ", prompted"
+        return f"<Agent {self.backend.model} · {self.backend.server} · {self.backend.base_url} · {tools}>"
+
+    # the work, on the loop for foreign code
+
+    async def _work(
+        self,
+        content: str | Sequence[UserContent] | None,
+        history: list[ModelMessage],
+        deps: Any,
+        progress: _Progress[OutputT],
+    ) -> AgentResult[OutputT]:
+        from pydantic_ai import UsageLimits
+
+        if self._mode is None:
+            self._mode = await self._output_mode()
+        error: Exception
+        try:
+            with self._engine.using_thread_executor(DaemonThreads()):
+                async with self._engine.iter(
+                    content,
+                    message_history=history or None,
+                    deps=deps,
+                    model=make_model(progress.steps, self._mode),
+                    usage_limits=UsageLimits(request_limit=self._max_steps),
+                    infer_name=False,
+                ) as going:
+                    progress.going = going
+                    async for node in going:
+                        if self._engine.is_call_tools_node(node):
+                            async with node.stream(going.ctx) as events:
+                                async for event in events:
+                                    progress.note(event)
+            assert going.result is not None
+            return progress.result(going.result.output, "done")
+        except Exception as failure:
+            progress.end_open_calls(failure)
+            error = self._ours(failure, progress)
+            if error is failure:
+                raise
+        raise error  # out of `except`: the wrapper must not hang on our error as its context
+
+    def _ours(self, failure: Exception, progress: _Progress[OutputT]) -> Exception:
+        """The failure as this package's error; one that a tool raised stays what it is."""
+        from pydantic_ai import exceptions
+
+        if isinstance(failure, exceptions.ModelAPIError) and progress.steps.failure is not None:
+            return progress.steps.failure
+        if isinstance(failure, exceptions.UserError):
+            error: MambaError = BadInput(str(failure))
+        elif isinstance(failure, exceptions.AgentRunError):
+            error = AgentError(*_explained(failure), base_url=self.backend.base_url, model=self.backend.model)
+            if isinstance(failure, exceptions.UsageLimitExceeded):
+                error.message = f"The agent made {self._max_steps} requests and came to no answer."
+                error.hint = "Give max_steps= for more, or look at .partial.tool_calls: small models repeat themselves."
+            cast(AgentError, error).partial = progress.result(None, "failed")
+        else:
+            return failure
+        error.__cause__ = failure
+        return error
+
+    async def _output_mode(self) -> OutputMode:
+        """How structured output is asked for, settled with the first run."""
+        if self._text_output:
+            return "native"
+        if self.backend.server == "unknown":
+            try:  # the list of models shows the kind of most servers
+                await asyncio.wrap_future(_bridge.io.submit(self.backend.alist_models()))
+            except MambaError:
+                pass  # the run itself will say what is wrong
+        if self._tools_mode == "prompted" and self._tool_names:
+            return "native"
+        profile, server = self.backend.profile, self.backend.server
+        holds = profile.supports_json_schema
+        if holds is None:
+            holds = server in SCHEMA_SERVERS
+        # Elsewhere than at OpenAI a schema is a grammar for the whole reply, and leaves no room for a call.
+        if holds and (not self._tool_names or server == "openai"):
+            return "native"
+        return "prompted" if profile.supports_tools is False and not self._tool_names else "tool"
+
+    def _check_tools(self, *, stacklevel: int | None) -> None:
+        """Refuse tools that are known not to work; warn where a table claims so, if a `stacklevel` is given."""
+        if not self._tool_names or self._tools_mode == "prompted":
+            return
+        fact = self.backend.profile.fact("supports_tools")
+        if fact.value is not False:
+            return
+        where = f"{self.backend.model} at {self.backend.base_url}"
+        because = f" ({fact.evidence})" if fact.evidence else ""
+        if fact.source in ("declared", "verified"):
+            raise ToolsNotSupported(
+                f"{where} cannot call tools: {fact.source}{because}.",
+                hint='Give tools_mode="prompted", which works with any model, or choose a model with tools.',
+                base_url=self.backend.base_url,
+                model=self.backend.model,
+            )
+        if stacklevel is not None:
+            warnings.warn(
+                f"{where} is said to have no tools{because}. They are sent all the same; if the model does not "
+                'call them, give tools_mode="prompted".',
+                ToolsClaimedMissing,
+                stacklevel=stacklevel,
+            )
+
+
+class _Progress(Generic[OutputT]):
+    """What a run has come to: its steps, its tool calls and its messages."""
+
+    def __init__(self, steps: Steps, history: list[ModelMessage]) -> None:
+        self.steps = steps
+        self.history = history
+        self.going: AgentRun[Any, OutputT] | None = None
+        self._open: dict[str, int] = {}
+
+    def note(self, event: Any) -> None:
+        """Take in pydantic-ai's event of a tool's call or result, and emit ours."""
+        from pydantic_ai.messages import FunctionToolCallEvent, FunctionToolResultEvent
+
+        steps = self.steps
+        if isinstance(event, FunctionToolCallEvent):
+            part = event.part
+            use = ToolUse(
+                step=steps.step,
+                id=part.tool_call_id,
+                name=part.tool_name,
+                arguments=_arguments(part),
+                at_s=steps.now_s(),
+            )
+            self._open[use.id] = len(steps.tool_uses)
+            steps.tool_uses.append(use)
+            steps.on_state(f"calling {use.name}")
+            steps.emit(ToolCalled(use.at_s, use.step, use.id, use.name, use.arguments))
+        elif isinstance(event, FunctionToolResultEvent) and event.tool_call_id in self._open:
+            result = event.part
+            fine = result.outcome == "success"
+            self._close(
+                event.tool_call_id,
+                result=result.content if fine else None,
+                error=None if fine else result.model_response_str(wrap_if_error=False),
+            )
+
+    def end_open_calls(self, failure: Exception) -> None:
+        """The run failed: say so of the calls that have no result."""
+        said = f"{type(failure).__name__}: {failure}" if len(self._open) == 1 else "the run failed before it returned"
+        for call_id in list(self._open):
+            self._close(call_id, result=None, error=said)
+
+    def _close(self, call_id: str, *, result: Any, error: str | None) -> None:
+        steps, place = self.steps, self._open.pop(call_id)
+        use, at_s = steps.tool_uses[place], steps.now_s()
+        steps.tool_uses[place] = replace(use, result=result, error=error, took_s=at_s - use.at_s)
+        steps.emit(ToolReturned(at_s, use.step, call_id, use.name, result, error))
+
+    def result(self, output: Any, status: Literal["done", "failed", "stopped"]) -> AgentResult[OutputT]:
+        """The record of what there is so far."""
+        going = self.going
+        return AgentResult(
+            output=output,
+            messages=list(going.all_messages()) if going is not None else list(self.history),
+            new_messages=list(going.new_messages()) if going is not None else [],
+            tool_calls=tuple(self.steps.tool_uses),
+            generations=self.steps.all_generations(),
+            status=status,
+        )
+
+
+def _backend(model: str | None, settings: AgentSettings | None, options: dict[str, Any]) -> OpenAICompatibleBackend:
+    if settings is None:
+        settings = AgentSettings()
+    elif not isinstance(settings, AgentSettings):
+        raise BadInput(
+            f"settings must be AgentSettings; this is {type(settings).__name__}.",
+            hint='For example AgentSettings(model_backend={"model": "llama3.2"}).',
+        )
+    if model is None:
+        return OpenAICompatibleBackend.from_settings(settings, **options)
+    if not isinstance(model, str):
+        raise BadInput(f"model must be a name or a backend; this is {type(model).__name__}.")
+    chosen = settings.model_backend
+    given = {
+        "temperature": chosen.temperature,
+        "max_tokens": chosen.max_tokens,
+        "timeout": chosen.timeout,
+        "max_retries": chosen.max_retries,
+    }
+    return backend_for(model, settings, **{**given, **options})
+
+
+def _engine(*, tools: Sequence[Any], **options: Any) -> PydanticAgent[Any, Any]:
+    from pydantic_ai import Agent as PydanticAgent
+    from pydantic_ai.exceptions import UserError
+
+    try:
+        return PydanticAgent(tools=tools, **options)
+    except UserError as error:
+        raise BadInput(str(error)) from error
+
+
+def _checked_tools(tools: Any) -> list[Any]:
+    if isinstance(tools, str | Mapping) or not isinstance(tools, Sequence):
+        raise BadInput(
+            f"tools must be a list of functions; this is {type(tools).__name__}.",
+            hint="Write tools=[get_weather].",
+        )
+    for tool in tools:
+        if not callable(tool) and not hasattr(tool, "function_schema"):
+            raise BadInput(f"A tool is a function or a pydantic_ai.Tool; this is {type(tool).__name__}: {tool!r}.")
+    return list(tools)
+
+
+def _name_of(tool: Any) -> str:
+    return str(getattr(tool, "name", None) or getattr(tool, "__name__", None) or type(tool).__name__)
+
+
+def _check_count(name: str, value: Any, least: int) -> None:
+    if value is None and name == "max_steps":
+        return
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise BadInput(f"{name} must be a whole number from {least}; this is {value!r}.")
+
+
+def _content(prompt: Any, history: Any) -> str | list[UserContent] | None:
+    """The prompt in pydantic-ai's form; paths, bytes and addresses become images."""
+    from pydantic_ai.messages import BinaryContent, ImageUrl
+
+    if prompt is None and history:
+        return None
+    if isinstance(prompt, str):
+        messages_from(prompt)  # refuses an empty one
+        return prompt
+    if not isinstance(prompt, Sequence) or isinstance(prompt, bytes) or not prompt:
+        raise BadInput(
+            f"A prompt is text, or a list that mixes text and images; this is {type(prompt).__name__}.",
+            hint="An earlier conversation goes into message_history.",
+        )
+    content: list[UserContent] = []
+    for part in messages_from([{"role": "user", "content": list(prompt)}])[0]["content"]:
+        if part["type"] == "text":
+            content.append(part["text"])
+        elif part["type"] == "image_url":
+            url = part["image_url"]["url"]
+            content.append(BinaryContent.from_data_uri(url) if url.startswith("data:") else ImageUrl(url=url))
+        else:
+            raise BadInput(f"A prompt's parts are text and images; this is {part['type']!r}.")
+    return content
+
+
+def _history(given: Any) -> list[ModelMessage]:
+    """The conversation as pydantic-ai's messages."""
+    from pydantic import ValidationError
+    from pydantic_ai.messages import ModelMessagesTypeAdapter, ModelRequest, ModelResponse
+
+    if given is None:
+        return []
+    if isinstance(given, AgentResult):
+        return list(given.messages)
+    try:
+        if isinstance(given, str | bytes):
+            return ModelMessagesTypeAdapter.validate_json(given)
+        if isinstance(given, Sequence) and all(isinstance(item, ModelRequest | ModelResponse) for item in given):
+            return list(given)
+        return ModelMessagesTypeAdapter.validate_python(given)
+    except ValidationError as error:
+        raise BadInput(
+            f"message_history is not a conversation: {error.errors(include_url=False)[0]['msg']}.",
+            hint="Hand back an earlier result, or its .messages.",
+        ) from error
+
+
+def _arguments(part: ToolCallPart) -> Mapping[str, Any] | str:
+    try:
+        return part.args_as_dict(raise_if_invalid=True)
+    except ValueError:
+        return part.args_as_json_str()
+
+
+def _explained(failure: Exception) -> tuple[str]:
+    said = str(failure).rstrip(".")
+    return (f"The model gave no usable answer: {said}.",)

@@ -1,0 +1,142 @@
+"""The command line: `python -m mamba_nb quickstart | profiles`.
+
+Commands print what a person needs and end with 0, or with 1 and an error that says what to do.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mamba_nb.errors import MambaError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+__all__ = ["app", "main"]
+
+UNKNOWN_NUMBER = "–"  # noqa: RUF001
+YES_NO = {True: "yes", False: "no", None: "?"}
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Choose between language models in a notebook.",
+)
+
+
+def main() -> None:
+    """Run the command that the arguments name; an error of this package is printed without a traceback."""
+    try:
+        app()
+    except MambaError as error:
+        _console(stderr=True).print(str(error))
+        sys.exit(1)
+
+
+@app.callback(invoke_without_command=True)
+def _options(
+    version: Annotated[bool, typer.Option("--version", help="Show the version and end.")] = False,
+) -> None:
+    if version:
+        from mamba_nb import __version__
+
+        print(f"mamba_nb {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def quickstart(
+    execute: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="OUT", help="Run it without a browser; write the executed notebook and an HTML page to this folder."
+        ),
+    ] = None,
+    jupyterlab_options: Annotated[
+        list[str] | None, typer.Argument(metavar="-- OPTIONS", help="For JupyterLab, after two dashes.")
+    ] = None,
+) -> None:
+    """Open the quickstart notebook in JupyterLab, on a small model that runs on this machine.
+
+    The model's weights (93 MB) are fetched once. The notebook is copied to the current folder; your own copy is kept.
+    """
+    from mamba_nb import embedded
+    from mamba_nb import quickstart as notebook
+
+    console = _console()
+    notebook.check_extras(to_execute=execute is not None)
+    plan = embedded.plan_engine(download=True, say=console.print)
+    console.print(f"Weights: {plan.model_path}")
+    if execute is not None:
+        done = notebook.execute(notebook.source(), execute, say=console.print)
+        console.print(f"{done.cells} cells in {done.took_s:.0f} s. Written: {done.notebook} and {done.page}")
+        return
+    path, is_new = notebook.lay_copy(Path.cwd())
+    console.print(f"Notebook: {path}" if is_new else f"Notebook: {path} (your copy, as you left it)")
+    _open_in_jupyterlab(path, jupyterlab_options or [])
+
+
+@app.command()
+def profiles() -> None:
+    """Show what is known of models before any server is asked."""
+    from rich import box
+    from rich.table import Table
+
+    from mamba_nb.backends.profiles import get_profile, list_profiles
+
+    table = Table(box=box.SIMPLE_HEAD)
+    for name in ("model", "provider"):
+        table.add_column(name, no_wrap=True)
+    for name in ("context", "max output"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for name in ("tools", "vision"):
+        table.add_column(name, no_wrap=True)
+    for name in list_profiles():
+        profile = get_profile(name)
+        table.add_row(
+            name,
+            profile.provider or "?",
+            _tokens(profile.context_window),
+            _tokens(profile.max_output_tokens),
+            YES_NO[profile.supports_tools],
+            YES_NO[profile.supports_vision],
+        )
+    console = _console()
+    console.print(table)
+    console.print("Claims of a built-in table, in tokens. What a server declares of itself goes before them.")
+
+
+def _tokens(count: int | None) -> str:
+    return UNKNOWN_NUMBER if count is None else f"{count:,}"
+
+
+def _console(*, stderr: bool = False) -> Console:
+    """Prints text as it is: paths and errors are not markup, and lines break where the reader's window ends."""
+    from rich.console import Console
+
+    return Console(stderr=stderr, markup=False, highlight=False, emoji=False, soft_wrap=True)
+
+
+def _open_in_jupyterlab(path: Path, options: list[str]) -> None:
+    # A kernel called python3 in the user's own folder must not stand in for the one beside this package.
+    environment = {"JUPYTER_PREFER_ENV_PATH": "1", **os.environ}
+    command: list[Any] = [sys.executable, "-m", "jupyterlab", *options, str(path)]
+    process = subprocess.Popen(command, env=environment)
+    while True:
+        try:
+            status = process.wait()
+            break
+        except KeyboardInterrupt:  # JupyterLab got it too, and asks what is meant
+            continue
+    if status and hasattr(os, "geteuid") and os.geteuid() == 0 and "--allow-root" not in options:
+        _console(stderr=True).print(
+            "JupyterLab does not start as root by itself: python -m mamba_nb quickstart -- --allow-root"
+        )
+    sys.exit(status)
