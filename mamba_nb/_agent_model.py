@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from mamba_nb import _bridge
-from mamba_nb._agent_result import AgentEvent, StepStarted, ToolUse
+from mamba_nb._agent_result import AgentError, AgentEvent, StepStarted, ToolUse
 from mamba_nb._prompted_tools import AnswerStream, Prompted, Reply, prompted, read
 from mamba_nb.backends._params import PARAMS, checked
 from mamba_nb.errors import MambaError
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from mamba_nb.backends._builder import GenerationBuilder
     from mamba_nb.backends.backend import OpenAICompatibleBackend
 
-__all__ = ["CutShort", "DaemonThreads", "OutputMode", "Steps", "make_model"]
+__all__ = ["DaemonThreads", "OutputMode", "Steps", "make_model"]
 
 OutputMode: TypeAlias = Literal["tool", "native", "prompted"]
 
@@ -52,10 +52,6 @@ REASONING_FIELDS = {
     "llamacpp": "reasoning_content",
     "embedded": "reasoning_content",
 }
-
-
-class CutShort(MambaError, RuntimeError):
-    """The reply ended in the middle of a tool call."""
 
 
 @dataclass
@@ -134,7 +130,7 @@ class Steps:
         if reply.tool is None:
             return self._completion(generation, reply.answer, [])
         if reply.cut:
-            raise CutShort(
+            raise AgentError(
                 f"The reply of {generation.model} ended before its call of {reply.tool!r} was whole.",
                 hint="Raise max_tokens, or make the tool's arguments shorter."
                 if generation.finish_reason == "length"
@@ -240,7 +236,8 @@ def make_model(steps: Steps, mode: OutputMode) -> OpenAIChatModel:
     """
     import httpx2
     from openai import AsyncOpenAI
-    from pydantic_ai.models.openai import OpenAIChatModel, OpenAIModelProfile
+    from pydantic_ai.models.openai import OpenAIChatModel
+    from pydantic_ai.profiles.openai import OpenAIModelProfile
     from pydantic_ai.providers.openai import OpenAIProvider
     from pydantic_ai.providers.openai_compatible import OpenAICompatibleProvider
 

@@ -63,12 +63,23 @@ def read(path: str | os.PathLike[str]) -> Comparison:
             )
         lines = [json.loads(line) for line in file]
     return Comparison(
-        cells=tuple(Cell(**{**line, "generation": generation_from(line["generation"])}) for line in lines),
+        cells=tuple(_cell(line) for line in lines),
         labels=tuple(head["labels"]),
         planned=head["planned"],
         wall_s=head["wall_s"],
         notes=tuple(head["notes"]),
         started_at=head["started_at"],
+    )
+
+
+def _cell(line: Mapping[str, Any]) -> Cell:
+    prompt_id = line["prompt_id"]
+    return Cell(
+        **{
+            **line,
+            "prompt_id": tuple(prompt_id) if isinstance(prompt_id, list) else prompt_id,  # from a MultiIndex
+            "generation": generation_from(line["generation"]),
+        }
     )
 
 

@@ -13,14 +13,16 @@ figures are the backend's. pydantic-ai is imported when an Agent is made.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias
 
 from mamba_nb import _bridge
-from mamba_nb._agent_model import CutShort, DaemonThreads, OutputMode, Steps, make_model
+from mamba_nb._agent_model import DaemonThreads, OutputMode, Steps, make_model
 from mamba_nb._agent_result import (
+    AgentError,
     AgentEvent,
     AgentResult,
     AgentUsage,
@@ -64,16 +66,6 @@ TOOLS_MODES = ("native", "prompted")
 # Servers that hold an answer to a JSON schema whatever the model.
 SCHEMA_SERVERS = ("ollama", "vllm", "lmstudio", "llamacpp", "embedded", "openai")
 BACKEND_OPTIONS = ("base_url", "api_key", "timeout", "max_retries", "server", "headers", "trust_env")
-
-
-class AgentError(MambaError, RuntimeError):
-    """The model did not come to an answer that can be used; the cause says more.
-
-    Attributes:
-        partial: The `AgentResult` so far: messages, tool calls and generations; its output is None.
-    """
-
-    partial: AgentResult[Any] | None = None
 
 
 class ToolsClaimedMissing(UserWarning):
@@ -247,6 +239,8 @@ class Agent(Generic[OutputT]):
             KeyboardInterrupt: On an interrupt; the run is cancelled, and `.partial` has what there was.
             WrongLoop: In an async tool; `await agent.run(...)` there.
         """
+        # Asked first, so that nothing is sent for a result that could not be waited for.
+        _bridge._refuse_on_private_loops("agent.run_sync", "use `await agent.run(...)`")
         return self.run(prompt, message_history=message_history, deps=deps, **params).result()
 
     def close(self) -> None:
@@ -309,30 +303,52 @@ class Agent(Generic[OutputT]):
         """The failure as this package's error; one that a tool raised stays what it is."""
         from pydantic_ai import exceptions
 
+        error: MambaError
         if isinstance(failure, exceptions.ModelAPIError) and progress.steps.failure is not None:
-            return progress.steps.failure
-        if isinstance(failure, exceptions.UserError):
-            error: MambaError = BadInput(str(failure))
+            # With the cause that it has, and without the twenty frames of the libraries it came through.
+            error = progress.steps.failure.with_traceback(None)
+        elif isinstance(failure, exceptions.UserError):
+            error = BadInput(str(failure))
+            error.__cause__ = failure
         elif isinstance(failure, exceptions.AgentRunError):
-            error = AgentError(*_explained(failure), base_url=self.backend.base_url, model=self.backend.model)
-            if isinstance(failure, exceptions.UsageLimitExceeded):
-                error.message = f"The agent made {self._max_steps} requests and came to no answer."
-                error.hint = "Give max_steps= for more, or look at .partial.tool_calls: small models repeat themselves."
-            cast(AgentError, error).partial = progress.result(None, "failed")
+            message, hint = self._explained(failure)
+            error = AgentError(message, hint=hint, base_url=self.backend.base_url, model=self.backend.model)
+            error.__cause__ = failure
         else:
             return failure
-        error.__cause__ = failure
+        if isinstance(error, AgentError):
+            error.partial = progress.result(None, "failed")
         return error
+
+    def _explained(self, failure: Exception) -> tuple[str, str | None]:
+        """What a failure of pydantic-ai's means, and what to do."""
+        from pydantic_ai import exceptions
+
+        if isinstance(failure, exceptions.UsageLimitExceeded):
+            return (
+                f"The agent made {self._max_steps} requests and came to no answer.",
+                "Look at .partial.tool_calls for what it tried; max_steps= allows more.",
+            )
+        if isinstance(failure, exceptions.OutputTokenLimitExceeded):
+            return (
+                f"The reply of {self.backend.model} was cut before it was whole.",
+                "Raise max_tokens, or ask for less at once.",
+            )
+        why = _why_refused(failure.__cause__)
+        return (
+            f"{self.backend.model} gave no usable answer: {str(failure).rstrip('.')}." + (f" {why}" if why else ""),
+            "The replies are in .partial.generations. retries= allows more tries; a simpler output_type or simpler "
+            "arguments help small models.",
+        )
 
     async def _output_mode(self) -> OutputMode:
         """How structured output is asked for, settled with the first run."""
         if self._text_output:
             return "native"
         if self.backend.server == "unknown":
-            try:  # the list of models shows the kind of most servers
+            # The list of models shows the kind of most servers. If it fails, the run will say what is wrong.
+            with contextlib.suppress(MambaError):
                 await asyncio.wrap_future(_bridge.io.submit(self.backend.alist_models()))
-            except MambaError:
-                pass  # the run itself will say what is wrong
         if self._tools_mode == "prompted" and self._tool_names:
             return "native"
         profile, server = self.backend.profile, self.backend.server
@@ -453,6 +469,7 @@ def _backend(model: str | None, settings: AgentSettings | None, options: dict[st
 
 
 def _engine(*, tools: Sequence[Any], **options: Any) -> PydanticAgent[Any, Any]:
+    import pydantic_ai.models.openai  # noqa: F401 - now, and not on the loop at the first run
     from pydantic_ai import Agent as PydanticAgent
     from pydantic_ai.exceptions import UserError
 
@@ -540,6 +557,7 @@ def _arguments(part: ToolCallPart) -> Mapping[str, Any] | str:
         return part.args_as_json_str()
 
 
-def _explained(failure: Exception) -> tuple[str]:
-    said = str(failure).rstrip(".")
-    return (f"The model gave no usable answer: {said}.",)
+def _why_refused(cause: BaseException | None) -> str:
+    """What was wrong with the last reply, on one line."""
+    said = " ".join(str(cause).split()) if cause is not None else ""
+    return f"The last one was refused: {said[:300]}" if said else ""

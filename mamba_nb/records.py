@@ -425,6 +425,19 @@ class Comparison:
 
         return frames.to_wide(self, value)
 
+    def plot(self) -> Any:
+        """TTFT and output speed of every answer, one row a model or variant.
+
+        Returns:
+            An altair chart, drawn without anything from the network.
+
+        Raises:
+            MissingExtra: Without altair: pip install "mamba_nb[plots]".
+        """
+        from mamba_nb.display import plots
+
+        return plots.latency(self)
+
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         from mamba_nb.display import html
 

@@ -350,6 +350,7 @@ def test_a_long_answer_is_cut_to_its_end_while_others_run_and_whole_at_the_end()
     assert long[-TAIL_CHARS:] in live
     assert long[-TAIL_CHARS - 1 :] not in live
     assert "… 2,000 characters before this" in live
+    assert long in Reader(panels([state])).text  # stopped here, nothing of it is lost
 
     answer.end(replace(DONE, text=long))
     assert "… 2,000 characters before this" in Reader(panels([state], live=True)).text

@@ -20,6 +20,9 @@ from kernels.driver import Cell, Kernel
 
 from mamba_nb.testing import Script, ScriptedServer, words
 
+KERNEL_PYTHON = os.environ.get("MAMBA_TEST_KERNEL_PYTHON", sys.executable)  # read before a fixture cleans up
+TIMINGS = os.environ.get("MAMBA_TEST_TIMINGS")
+
 SETUP = """
 import asyncio, os, signal, sys, threading, time
 import mamba_nb
@@ -57,7 +60,7 @@ def counting(count=3, pause_s=0.01):
 
 @contextlib.contextmanager
 def started(folder: Path, *, uvloop: bool = False) -> Iterator[Kernel]:
-    with Kernel(folder, python=os.environ.get("MAMBA_TEST_KERNEL_PYTHON"), uvloop=uvloop) as kernel:
+    with Kernel(folder, python=KERNEL_PYTHON, uvloop=uvloop) as kernel:
         kernel.run(SETUP)
         kernel.replies(kernel.queue("run_sync(7)"))  # for its first traceback IPython loads and parses a lot
         yield kernel
@@ -126,11 +129,14 @@ def assert_interrupted(
 
 
 def record(kernel: Kernel, what: str, took_s: float) -> None:
-    place = os.environ.get("MAMBA_TEST_TIMINGS")
-    if place:
+    if TIMINGS:
         line = {"ipykernel": ".".join(map(str, kernel.version)), "what": what, "took_s": round(took_s, 3)}
-        with Path(place).open("a") as file:
+        with Path(TIMINGS).open("a") as file:
             file.write(json.dumps(line) + "\n")
+
+
+def test_the_kernel_is_the_one_that_was_asked_for(kernel):
+    assert kernel.value("sys.executable") == KERNEL_PYTHON
 
 
 # run_sync, wherever it is called

@@ -75,12 +75,12 @@ class CallReader:
     def _id_for(self, given_id: str) -> str:
         """An id that no other call has: what answers a call is matched by it."""
         taken = {call.id for call in self._calls}
+        if given_id and given_id not in taken:
+            return given_id
         number = len(self._calls)
-        chosen = given_id or f"call_{number}"
-        while chosen in taken:
+        while f"call_{number}" in taken:
             number += 1
-            chosen = f"call_{number}"
-        return chosen
+        return f"call_{number}"
 
 
 def _as_text(arguments: Any) -> str:

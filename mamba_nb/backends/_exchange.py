@@ -87,14 +87,17 @@ class Exchange:
             if not watch.expired or (task is not None and task.cancelling()):
                 raise
             error: MambaError = failures.timed_out(self.where, after_first_byte=not builder.empty)
-            cause: Exception | None = None
+            cause: BaseException | None = None
         except StreamFault as fault:
+            for event in fault.events:
+                builder.add(event)
+                self.emit(event)
             builder.latency_s = time.monotonic() - watch.sent_at
             error, cause = failures.from_reply(fault.payload, self.where), None
         except Exception as failure:
             builder.latency_s = time.monotonic() - watch.sent_at
             error = failures.translate(failure, self.where)
-            cause = failure if failure is not error else None
+            cause = failures.safe_cause(failure, self.where) if failure is not error else None
         if builder.finished:  # only the usage after the answer is missing
             builder.warnings.append(f"The answer is whole, but its stream did not end well: {error.message}")
             return

@@ -30,11 +30,17 @@ MOST_LINE = 64_000_000  # bytes without a line end before the stream is given up
 
 
 class StreamFault(Exception):
-    """The stream carried an error, or something that is no stream; `payload` is what it said."""
+    """The stream carried an error, or something that is no stream.
+
+    Attributes:
+        payload: What it said.
+        events: What came before it in the same bytes.
+    """
 
     def __init__(self, payload: Any) -> None:
         super().__init__(str(payload)[:300])
         self.payload = payload
+        self.events: list[StreamEvent] = []
 
 
 class StreamReader:
@@ -86,13 +92,17 @@ class StreamReader:
             self._rest_size += len(rest)
             if self._rest_size > MOST_LINE:
                 raise StreamFault(f"a line of more than {MOST_LINE:,} bytes")
-        for line in lines:
-            if line.startswith(b"data:"):
-                self._data(line[5:].strip(), at_s, events)
-            elif line.startswith(b"{"):  # an error without its `data:` prefix, as some proxies write it
-                self._data(line.strip(), at_s, events)
-            elif line.startswith(b"error:"):  # older llama.cpp: the error's members, without an envelope
-                self._error(line[6:].strip())
+        try:
+            for line in lines:
+                if line.startswith(b"data:"):
+                    self._data(line[5:].strip(), at_s, events)
+                elif line.startswith(b"{"):  # an error without its `data:` prefix, as some proxies write it
+                    self._data(line.strip(), at_s, events)
+                elif line.startswith(b"error:"):  # older llama.cpp: the error's members, without an envelope
+                    self._error(line[6:].strip())
+        except StreamFault as fault:
+            fault.events = [*events, *self._think.flush(at_s)]
+            raise
         return events
 
     def close(self, at_s: float) -> list[StreamEvent]:
@@ -108,7 +118,7 @@ class StreamReader:
             StreamFault: If it is an error, or no completion.
         """
         choices = body.get("choices") if isinstance(body, Mapping) else None
-        if not choices or not isinstance(choices[0], Mapping):
+        if not choices or not isinstance(choices[0], Mapping) or body.get("error"):
             raise StreamFault(body)
         chunk = {**body, "choices": [{**choices[0], "delta": choices[0].get("message")}]}
         events: list[StreamEvent] = []

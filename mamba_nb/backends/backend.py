@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
@@ -112,6 +113,8 @@ class OpenAICompatibleBackend:
         self._closed = False
         self._client: asyncio.Future[AsyncOpenAI] | None = None
         self._client_pid = 0
+        self._busy: set[asyncio.Task[Any]] = set()  # tasks that wait for this server
+        self._ended: set[asyncio.Task[Any]] = set()  # those of them that `close` has ended
         self._left_to_parent: list[Any] = []
 
     @classmethod
@@ -273,7 +276,10 @@ class OpenAICompatibleBackend:
         return self._block(tokenize, "tokenize")
 
     def close(self) -> None:
-        """Close the connections; the verbs raise BackendClosed from then on. Closing twice is fine."""
+        """Close the connections; the verbs raise BackendClosed from then on, as does what still runs.
+
+        Closing twice is fine.
+        """
         self._closed = True
         if self._client is not None and self._client_pid == os.getpid():
             run: Run[Any, None] = Run(lambda _run: self.aclose(), name=f"close {self.base_url}")
@@ -285,6 +291,9 @@ class OpenAICompatibleBackend:
         self._closed = True
         client, self._client = self._client, None
         if client is not None and self._client_pid == os.getpid():
+            for task in self._busy - self._ended:
+                self._ended.add(task)
+                task.cancel()
             await (await client).close()
 
     def __enter__(self) -> OpenAICompatibleBackend:
@@ -375,13 +384,10 @@ class OpenAICompatibleBackend:
             on_state=set_state,
         )
         try:
-            await exchange.run(builder)
-        except MambaError as error:
-            if self._closed:
-                raise self._closed_error() from error
-            if isinstance(error, ModelNotFound):
-                raise await self._with_served(client, error) from error.__cause__
-            raise
+            with self._ended_by_close():
+                await exchange.run(builder)
+        except ModelNotFound as error:
+            raise await self._with_served(client, error) from error.__cause__
         if self._kind is None and builder.server != "unknown":
             self._kind = builder.server
         self._warn_of_other_model(builder, request.model)
@@ -393,6 +399,7 @@ class OpenAICompatibleBackend:
         if self._client_pid != os.getpid():
             self._left_to_parent.append(self._client)
             self._client, self._client_pid = None, os.getpid()
+            self._busy, self._ended = set(), set()
         if self._client is None:
             # Silence between bytes is watched by the exchange; this timeout is for connecting alone.
             connect_s = min(_http.CONNECT_TIMEOUT_S, self.timeout)
@@ -403,7 +410,7 @@ class OpenAICompatibleBackend:
         except Exception as error:
             if self._client is building:
                 self._client = None  # what was missing may be there next time
-            raise failures.translate(error, self.where()) from error
+            raise failures.translate(error, self.where()) from failures.safe_cause(error, self.where())
 
     async def _build(self, connect_timeout_s: float) -> AsyncOpenAI:
         client = await asyncio.to_thread(
@@ -497,7 +504,8 @@ class OpenAICompatibleBackend:
                 on_loading=_nothing if wait_for_loading else None,
             )
         except Exception as error:
-            raise failures.translate(error, replace(self.where(), timeout_s=timeout_s or self.timeout)) from error
+            where = replace(self.where(), timeout_s=timeout_s or self.timeout)
+            raise failures.translate(error, where) from failures.safe_cause(error, where)
 
     def _not_here(self, verb: str, hint: str, error: BaseException | None = None) -> NotHere:
         return NotHere(
@@ -529,6 +537,22 @@ class OpenAICompatibleBackend:
         if answered and not is_same_model(asked, answered):
             builder.warnings.append(f"Asked for {asked!r}, answered by {answered!r}: the server took another model.")
 
+    @contextlib.contextmanager
+    def _ended_by_close(self) -> Iterator[None]:
+        """What the current task does in this block, `close()` ends."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._busy.add(task)
+        try:
+            yield
+        except asyncio.CancelledError:
+            if task in self._ended and task.uncancel() == 0:  # else it was cancelled for another reason too
+                raise self._closed_error() from None
+            raise
+        finally:
+            self._busy.discard(task)
+            self._ended.discard(task)
+
     def _check_open(self) -> None:
         if self._closed:
             raise self._closed_error()
@@ -545,7 +569,8 @@ class OpenAICompatibleBackend:
         self._check_open()
 
         async def call(_run: Run[Any, T]) -> T:
-            return await work()
+            with self._ended_by_close():
+                return await work()
 
         return Run(call, name=f"{name} {self.base_url}").result()
 

@@ -108,7 +108,8 @@ def backend_for(name: str, settings: AgentSettings | None = None, **options: Any
     if parsed.server == "embedded":
         from mamba_nb import embedded
 
-        return _embedded_backend(embedded.start_engine(parsed.model), options)
+        engine = embedded.start_engine(parsed.model, settings=settings.embedded if settings else None)
+        return _embedded_backend(engine, options)
     if parsed.server is not None:
         return _create(parsed.server, parsed.model or LOCAL_MODEL, options)
     from mamba_nb.settings import AgentSettings

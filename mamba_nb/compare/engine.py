@@ -61,6 +61,7 @@ class Engine:
                 model=column.backend.model,
                 server=column.backend.server,
                 n_total=len(plan.rows) * plan.repeats,
+                context=_declared_context(column),
             )
             for column in plan.columns
         ]
@@ -246,3 +247,9 @@ class Engine:
     async def _close_owned(self) -> None:
         for backend in {id(column.backend): column.backend for column in self.plan.columns if column.owned}.values():
             await backend.aclose()
+
+
+def _declared_context(column: Column) -> int | None:
+    """The context in force as the server declares it; a table's claim is not shown as a fact."""
+    fact = column.backend.profile.fact("context_window")
+    return fact.value if fact.source in ("declared", "verified") else None

@@ -112,7 +112,9 @@ def _view(state: PanelState, live: bool) -> _View:
         return view
     view = replace(view, prompt=answer.prompt, number=answer.number)
     generation = answer.generation
-    return _with_growing(view, answer) if generation is None else _with_ended(view, generation, whole=not live)
+    if generation is None:
+        return _with_growing(view, answer, whole=not live)
+    return _with_ended(view, generation, whole=not live)
 
 
 def _with_ended(view: _View, generation: Generation, *, whole: bool = True) -> _View:
@@ -136,13 +138,13 @@ def _with_ended(view: _View, generation: Generation, *, whole: bool = True) -> _
     )
 
 
-def _with_growing(view: _View, answer: Answer) -> _View:
-    text, left_out = _tail(answer.text)
+def _with_growing(view: _View, answer: Answer, *, whole: bool) -> _View:
+    text, left_out = ("".join(answer.text), 0) if whole else _tail(answer.text)
     view = replace(
         view,
         text=text,
         left_out=left_out,
-        reasoning=_tail(answer.reasoning)[0],
+        reasoning="".join(answer.reasoning) if whole else _tail(answer.reasoning)[0],
         reasoning_size=_size(answer.reasoning, answer.usage),
         ttft_ms=answer.ttft_ms,
     )

@@ -36,6 +36,7 @@ __all__ = [
     "is_tls",
     "no_credentials",
     "retry_after_s",
+    "safe_cause",
     "server_message",
     "timed_out",
     "translate",
@@ -95,6 +96,11 @@ def translate(error: BaseException, where: Where) -> MambaError:
         base_url=where.base_url,
         model=where.model,
     )
+
+
+def safe_cause(error: BaseException, where: Where) -> BaseException | None:
+    """The exception to raise from, or None where it repeats the key: a traceback shows the whole chain."""
+    return None if where.key and any(where.key in str(link) for link in _chain(error)) else error
 
 
 def timed_out(where: Where, *, after_first_byte: bool = False) -> ServerTimeout:

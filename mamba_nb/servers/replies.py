@@ -53,7 +53,8 @@ WRONG_PATH = re.compile(
 )
 CONTEXT_SIZES = (  # the text, then which group is the prompt and which the context
     (re.compile(r"request \((\d+) tokens\) exceeds the available context size \((\d+) tokens\)"), 1, 2),
-    (re.compile(r"context length is (\d+) tokens.*?(?:at least|requested) (\d+)", re.DOTALL), 2, 1),
+    (re.compile(r"context length is (\d+) tokens.*?at least (\d+)", re.DOTALL), 2, 1),
+    (re.compile(r"context length is (\d+) tokens.*?\((\d+) in the (?:messages|prompt)", re.DOTALL), 2, 1),
     (re.compile(r"n_keep \((\d+)\) >= n_ctx \((\d+)\)"), 1, 2),
     (re.compile(r"keep the first (\d+) tokens .*context length of only (\d+) tokens", re.DOTALL), 1, 2),
     (re.compile(r"input \((\d+) tokens\) is longer than the model's context length \((\d+) tokens\)"), 1, 2),

@@ -43,7 +43,8 @@ class Where:
     @property
     def server(self) -> str:
         """How to call the server in a sentence that begins with it."""
-        return self.kind.title[:1].upper() + self.kind.title[1:] if self.kind else "The server"
+        title = self.kind.title if self.kind else "the server"
+        return title.replace("the ", "The ", 1) if title.startswith("the ") else title
 
     @property
     def host(self) -> str:

@@ -80,6 +80,10 @@ def test_panels_grow_in_the_page_and_stay_once_in_the_saved_notebook(lab, tmp_pa
     assert len(panels.nth(0).inner_text()) > long_before
     notebook.picture(tmp_path / f"after-{theme}.png")
 
+    # JupyterLab sets a pre in its code font and breaks it anywhere; an answer is prose.
+    look = "e => [getComputedStyle(e).fontFamily, getComputedStyle(e).wordBreak, getComputedStyle(e).lineHeight]"
+    assert panels.nth(0).locator(".mn-answer pre").evaluate(look) == panels.nth(0).evaluate(look)
+
     page = notebook.page
     assert page.evaluate("window.harmed") is None
     assert notebook.locator(".mamba-nb img, .mamba-nb script, .mamba-nb mjx-container").count() == 0

@@ -22,9 +22,12 @@ BESIDE = ("pytest>=8.3", "pytest-timeout>=2.3", 'uvloop>=0.21; sys_platform != "
 PYTHONS = ("python3.11", "python3.12", "python3.13", "python3.14")
 
 
+SURROUNDINGS = dict(os.environ)  # as they were before a fixture cleaned them up for the tests
+
+
 def pythons() -> list[str]:
     """The Pythons to test with: this one, then MAMBA_TEST_PYTHONS (split at os.pathsep), else those on PATH."""
-    named = os.environ.get("MAMBA_TEST_PYTHONS")
+    named = SURROUNDINGS.get("MAMBA_TEST_PYTHONS")
     if named is not None:
         others = [python for python in named.split(os.pathsep) if python]
     else:
@@ -37,7 +40,7 @@ def version_of(python: str) -> str | None:
     """Such as `3.12.1`; None where the executable does not run, as a launcher without its Python."""
     ask = "import platform; print(platform.python_version())"
     try:
-        done = subprocess.run([python, "-c", ask], capture_output=True, text=True, timeout=60)
+        done = subprocess.run([python, "-c", ask], env=SURROUNDINGS, capture_output=True, text=True, timeout=60)
     except OSError:
         return None
     return done.stdout.strip() if done.returncode == 0 else None
@@ -69,7 +72,7 @@ def environment(python: str, ipykernel: str) -> str:
 
 
 def _cache() -> Path:
-    named = os.environ.get("MAMBA_TEST_ENVIRONMENTS")
+    named = SURROUNDINGS.get("MAMBA_TEST_ENVIRONMENTS")
     folder = Path(named) if named else platformdirs.user_cache_path("mamba_nb") / "test-environments"
     folder.mkdir(parents=True, exist_ok=True)
     return folder
@@ -82,6 +85,6 @@ def _fingerprint() -> str:
 
 
 def _run(*command: str) -> None:
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = subprocess.run(command, env=SURROUNDINGS, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)} failed:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")

@@ -9,13 +9,12 @@ Pythons there are, see `environments`. The kernel tests' driver stays in this en
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 
 import pytest
 
-from kernels.environments import IPYKERNELS, REPO, environment, pythons, version_of
+from kernels.environments import IPYKERNELS, REPO, SURROUNDINGS, environment, pythons, version_of
 
 OWN, *OTHERS = pythons()
 PAIRS = [*((OWN, ipykernel) for ipykernel in IPYKERNELS), *((python, IPYKERNELS[-1]) for python in OTHERS)]
@@ -29,9 +28,13 @@ def built(python: str, ipykernel: str) -> str:
     return environment(python, ipykernel)
 
 
-def run_pytest(python: str, *files: str, **extra: str) -> None:
-    command = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", *files]
-    done = subprocess.run(command, cwd=REPO, env={**os.environ, **extra}, capture_output=True, text=True)
+def files(pattern: str) -> list[str]:
+    return sorted(str(path) for path in (REPO / "tests").glob(pattern))
+
+
+def run_pytest(python: str, *arguments: str, **extra: str) -> None:
+    command = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments]
+    done = subprocess.run(command, cwd=REPO, env={**SURROUNDINGS, **extra}, capture_output=True, text=True)
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
 
 
@@ -39,10 +42,9 @@ def run_pytest(python: str, *files: str, **extra: str) -> None:
     ("python", "ipykernel"), PAIRS, ids=[f"{python} ipykernel {version}" for python, version in PAIRS]
 )
 def test_the_kernel_tests_pass_with(python, ipykernel):
-    run_pytest(sys.executable, "tests/test_kernel_bridge.py", MAMBA_TEST_KERNEL_PYTHON=built(python, ipykernel))
+    run_pytest(sys.executable, *files("test_kernel_*.py"), MAMBA_TEST_KERNEL_PYTHON=built(python, ipykernel))
 
 
 @pytest.mark.parametrize("python", OTHERS, ids=OTHERS)
 def test_the_bridge_tests_pass_on(python):
-    files = sorted(str(path.relative_to(REPO)) for path in (REPO / "tests").glob("test_bridge*.py"))
-    run_pytest(built(python, IPYKERNELS[-1]), "--noconftest", *files)
+    run_pytest(built(python, IPYKERNELS[-1]), "--noconftest", *files("test_bridge*.py"))
