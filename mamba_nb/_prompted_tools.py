@@ -179,13 +179,12 @@ def _reply_line(**reply: Any) -> str:
     return json.dumps(reply, ensure_ascii=False)
 
 
-def _sample(schema: Mapping[str, Any], root: Mapping[str, Any], depth: int = 0) -> Any:
-    """A value of the schema's shape, for reading: what stands in it says the type."""
-    if depth > 4:
-        return "..."
+def _sample(schema: Mapping[str, Any], root: Mapping[str, Any], inside: tuple[str, ...] = ()) -> Any:
+    """A value of the schema's shape, for reading: what stands in it says the type. `inside`: the references followed."""
     if "$ref" in schema:
         name = schema["$ref"].rpartition("/")[2]
-        return _sample((root.get("$defs") or {}).get(name, {}), root, depth + 1)
+        definition = (root.get("$defs") or {}).get(name)
+        return "..." if definition is None or name in inside else _sample(definition, root, (*inside, name))
     for key in ("const", "default"):
         if schema.get(key) is not None:
             return schema[key]
@@ -193,12 +192,12 @@ def _sample(schema: Mapping[str, Any], root: Mapping[str, Any], depth: int = 0) 
         return "|".join(str(value) for value in schema["enum"])
     for key in ("anyOf", "oneOf", "allOf"):
         if schema.get(key):
-            return _sample(schema[key][0], root, depth + 1)
+            return _sample(schema[key][0], root, inside)
     kind = schema.get("type")
     if kind == "object" or "properties" in schema:
-        return {name: _sample(part, root, depth + 1) for name, part in (schema.get("properties") or {}).items()}
+        return {name: _sample(part, root, inside) for name, part in (schema.get("properties") or {}).items()}
     if kind == "array":
-        return [_sample(schema.get("items") or {}, root, depth + 1)]
+        return [_sample(schema.get("items") or {}, root, inside)]
     return SAMPLES.get(kind if isinstance(kind, str) else "", "...")
 
 

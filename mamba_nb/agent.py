@@ -295,8 +295,8 @@ class Agent(Generic[OutputT]):
         except Exception as failure:
             progress.end_open_calls(failure)
             error = self._ours(failure, progress)
-            if error is failure:
-                raise
+            if error is failure and progress.steps.failure is None:
+                raise  # a tool's own, with its own traceback
         raise error  # out of `except`: the wrapper must not hang on our error as its context
 
     def _ours(self, failure: Exception, progress: _Progress[OutputT]) -> Exception:
@@ -304,9 +304,10 @@ class Agent(Generic[OutputT]):
         from pydantic_ai import exceptions
 
         error: MambaError
-        if isinstance(failure, exceptions.ModelAPIError) and progress.steps.failure is not None:
+        request_failed = progress.steps.failure
+        if request_failed is not None and isinstance(failure, exceptions.ModelAPIError | MambaError):
             # With the cause that it has, and without the twenty frames of the libraries it came through.
-            error = progress.steps.failure.with_traceback(None)
+            error = request_failed.with_traceback(None)
         elif isinstance(failure, exceptions.UserError):
             error = BadInput(str(failure))
             error.__cause__ = failure

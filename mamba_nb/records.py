@@ -157,7 +157,9 @@ class StateChange:
     state: str
 
 
-StreamEvent: TypeAlias = TextDelta | ReasoningDelta | ToolCallDelta | UsageReport | Finished | Failed | StateChange
+StreamEvent: TypeAlias = (
+    TextDelta | ReasoningDelta | ReasoningEnded | ToolCallDelta | UsageReport | Finished | Failed | StateChange
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -210,7 +210,7 @@ CELL = """
 import threading
 from mamba_nb.compare.progress import PanelState
 from mamba_nb.display.live import choose_view
-from mamba_nb.records import Generation, Request, TextDelta
+from mamba_nb.records import Generation, Request, ReasoningEnded, TextDelta
 
 states = [PanelState("qwen", model="m", server="ollama")]
 in_thread = []
@@ -241,3 +241,10 @@ def test_in_a_kernel_the_panels_stay_once_in_the_saved_notebook(tmp_path):
     assert shown.data["text/html"].count("piece 2") == 1
     assert shown.data["text/html"].count('class="mn-panel') == 1
     assert shown.data["text/plain"] == "● qwen · ollama: done\npiece 0 piece 1 piece 2 "
+
+
+def test_text_before_a_late_closing_tag_moves_to_the_reasoning():
+    answer = PanelState("m", model="m", server="ollama").begin("Why?")
+    for event in (TextDelta(0.1, "Let me think."), ReasoningEnded(0.2), TextDelta(0.3, "Because.")):
+        answer.feed(event)
+    assert ("".join(answer.reasoning), "".join(answer.text)) == ("Let me think.", "Because.")

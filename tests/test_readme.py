@@ -20,7 +20,9 @@ README = (REPO / "README.md").read_text("utf-8")
 def blocks() -> Iterator[tuple[str, str]]:
     """Each Python block with the heading that it stands under."""
     heading, count = "", 0
-    for found in re.finditer(r"^#+ (?P<heading>.+)$|^```python\n(?P<code>.*?)^```", README, re.MULTILINE | re.DOTALL):
+    for found in re.finditer(
+        r"^#+ (?P<heading>[^\n]+)$|^```python\n(?P<code>.*?)^```", README, re.MULTILINE | re.DOTALL
+    ):
         if found["heading"]:
             heading, count = found["heading"], 0
         else:
@@ -56,6 +58,10 @@ def test_a_block_with_the_embedded_model_runs_as_it_stands(code):
     printed = run(code)
     if "temperature_in" in code:
         assert "temperature_in(city='Oslo') -> '-2 degrees, snow'" in printed
+
+
+def test_each_block_is_run_by_one_of_the_two_tests():
+    assert len(list(blocks())) == README.count("```python\n") == 8
 
 
 def test_there_are_two_commands_that_make_their_own_environment():

@@ -31,7 +31,7 @@ create_lmstudio_backend()                  # http://localhost:1234/v1, model "lo
 OpenAICompatibleBackend(model="my-model", base_url="http://localhost:8000/v1", api_key="optional-key",
                         temperature=0.7, max_tokens=4096)
 get_profile("gpt-4o").context_window       # also max_output_tokens, supports_tools, supports_vision, provider
-"""
+"""  # noqa: E501 - as it is written there
 
 
 @pytest.fixture

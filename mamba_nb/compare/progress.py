@@ -25,6 +25,7 @@ from mamba_nb.records import (
     Finished,
     Generation,
     ReasoningDelta,
+    ReasoningEnded,
     StateChange,
     StreamEvent,
     TextDelta,
@@ -121,6 +122,8 @@ class Answer:
             self._chunk(event.at_s)
         elif isinstance(event, ToolCallDelta):
             self._chunk(event.at_s)
+        elif isinstance(event, ReasoningEnded):  # what came before was reasoning all along
+            self.reasoning, self.text = self.text, []
         elif isinstance(event, UsageReport):
             # A report on its own at the end counts nothing live; one that text follows does.
             self.usage = event.usage
