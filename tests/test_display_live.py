@@ -19,6 +19,7 @@ from mamba_nb.records import (
     Finished,
     Generation,
     ReasoningDelta,
+    ReasoningEnded,
     Request,
     StateChange,
     TextDelta,
