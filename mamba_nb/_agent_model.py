@@ -291,13 +291,11 @@ class DaemonThreads(concurrent.futures.Executor):
 
     def submit(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> concurrent.futures.Future[Any]:
         """Start the function; cancelling the future cancels the Runs that its thread waits for."""
-        future = _bridge._call_in_thread(function, *args, **kwargs)
+        future = _bridge.call_in_thread(function, *args, **kwargs)
         future.add_done_callback(_cancel_what_it_waits_for)
         return future
 
 
 def _cancel_what_it_waits_for(future: concurrent.futures.Future[Any]) -> None:
     if future.cancelled():
-        for run in _bridge.runs():
-            if run._worker is future:
-                run.cancel()
+        _bridge.cancel_runs_of(future)

@@ -27,7 +27,6 @@ __all__ = ["AnswerStream", "Prompted", "Reply", "prompted", "read"]
 TEXT: Mapping[str, Any] = {"type": "string"}
 HEAD = "You can use tools. Reply in JSON with one of these:"
 HEAD_WITHOUT_TOOLS = "Reply in JSON:"
-SAMPLES = {"string": "...", "integer": 0, "number": 0, "boolean": True, "null": None}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,7 +115,7 @@ def read(text: str, request: Prompted) -> Reply:
         if "answer" in value:
             answer = value["answer"]
             if not isinstance(answer, str) or not _is_text(request.answer):
-                answer = json.dumps(answer, ensure_ascii=False)
+                answer = _json(answer)
                 if cut:  # its own end is missing, and must stay missing
                     answer = text.partition('"answer"')[2].lstrip(" \t\r\n:")
             return Reply(answer=answer, cut=cut)
@@ -164,41 +163,45 @@ def _instructions(tools: Mapping[str, Mapping[str, Any]], answer: Mapping[str, A
     lines = [HEAD if tools else HEAD_WITHOUT_TOOLS]
     for name, tool in tools.items():
         parameters = tool.get("parameters") or {}
-        lines.append(_reply_line(tool=name, arguments=_sample(parameters, parameters)))
+        lines.append(f'{{"tool": {_json(name)}, "arguments": {_shape(parameters, parameters)}}}')
         if about := " ".join(str(tool.get("description") or "").split()):
             lines[-1] += f" - {about}"
         for parameter, schema in (parameters.get("properties") or {}).items():
             if schema.get("description"):
                 lines.append(f"  {parameter}: {schema['description']}")
     if answer is not None:
-        lines.append(_reply_line(answer=_sample(answer, answer)) + (" - Answer the user." if tools else ""))
+        shape = '"..."' if _is_text(answer) else _shape(answer, answer)
+        lines.append(f'{{"answer": {shape}}}' + (" - Answer the user." if tools else ""))
     return "\n".join(lines)
 
 
-def _reply_line(**reply: Any) -> str:
-    return json.dumps(reply, ensure_ascii=False)
+def _shape(schema: Mapping[str, Any], root: Mapping[str, Any], inside: tuple[str, ...] = ()) -> str:
+    """The schema as short text, types in place of values; `inside` are the references followed so far.
 
-
-def _sample(schema: Mapping[str, Any], root: Mapping[str, Any], inside: tuple[str, ...] = ()) -> Any:
-    """A value of the schema's shape, for reading: what stands in it says the type. `inside`: the references followed."""
+    With types, the smallest models fill in values of their own; sample values they copy.
+    """
     if "$ref" in schema:
         name = schema["$ref"].rpartition("/")[2]
         definition = (root.get("$defs") or {}).get(name)
-        return "..." if definition is None or name in inside else _sample(definition, root, (*inside, name))
-    for key in ("const", "default"):
-        if schema.get(key) is not None:
-            return schema[key]
+        return "..." if definition is None or name in inside else _shape(definition, root, (*inside, name))
+    if "const" in schema:
+        return _json(schema["const"])
     if "enum" in schema:
-        return "|".join(str(value) for value in schema["enum"])
+        return "|".join(map(_json, schema["enum"]))
     for key in ("anyOf", "oneOf", "allOf"):
         if schema.get(key):
-            return _sample(schema[key][0], root, inside)
+            return "|".join(dict.fromkeys(_shape(each, root, inside) for each in schema[key]))
     kind = schema.get("type")
     if kind == "object" or "properties" in schema:
-        return {name: _sample(part, root, inside) for name, part in (schema.get("properties") or {}).items()}
+        members = (schema.get("properties") or {}).items()
+        return "{" + ", ".join(f"{_json(name)}: {_shape(part, root, inside)}" for name, part in members) + "}"
     if kind == "array":
-        return [_sample(schema.get("items") or {}, root, inside)]
-    return SAMPLES.get(kind if isinstance(kind, str) else "", "...")
+        return f"[{_shape(schema.get('items') or {}, root, inside)}]"
+    return "|".join(kind) if isinstance(kind, list) else str(kind or "...")
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
 
 
 # the schema
@@ -294,10 +297,11 @@ def _plain(message: Mapping[str, Any], names: dict[str, str], answer: Mapping[st
     calls = message.get("tool_calls") or ()
     replies = []
     if text := _text(message):
-        replies.append(text if calls else _reply_line(answer=text if _is_text(answer) else _parsed(text)))
+        replies.append(text if calls else _json({"answer": text if _is_text(answer) else _parsed(text)}))
     for call in calls:
         names[call["id"]] = call["function"]["name"]
-        replies.append(_reply_line(tool=call["function"]["name"], arguments=_parsed(call["function"]["arguments"])))
+        made = call["function"]
+        replies.append(_json({"tool": made["name"], "arguments": _parsed(made["arguments"])}))
     return {"role": "assistant", "content": "\n".join(replies)}
 
 

@@ -240,7 +240,7 @@ class Agent(Generic[OutputT]):
             WrongLoop: In an async tool; `await agent.run(...)` there.
         """
         # Asked first, so that nothing is sent for a result that could not be waited for.
-        _bridge._refuse_on_private_loops("agent.run_sync", "use `await agent.run(...)`")
+        _bridge.refuse_on_private_loops("agent.run_sync", "use `await agent.run(...)`")
         return self.run(prompt, message_history=message_history, deps=deps, **params).result()
 
     def close(self) -> None:

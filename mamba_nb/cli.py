@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -127,16 +127,10 @@ def _console(*, stderr: bool = False) -> Console:
 def _open_in_jupyterlab(path: Path, options: list[str]) -> None:
     # A kernel called python3 in the user's own folder must not stand in for the one beside this package.
     environment = {"JUPYTER_PREFER_ENV_PATH": "1", **os.environ}
-    command: list[Any] = [sys.executable, "-m", "jupyterlab", *options, str(path)]
-    process = subprocess.Popen(command, env=environment)
-    while True:
-        try:
-            status = process.wait()
-            break
-        except KeyboardInterrupt:  # JupyterLab got it too, and asks what is meant
-            continue
-    if status and hasattr(os, "geteuid") and os.geteuid() == 0 and "--allow-root" not in options:
-        _console(stderr=True).print(
-            "JupyterLab does not start as root by itself: python -m mamba_nb quickstart -- --allow-root"
-        )
-    sys.exit(status)
+    command = [sys.executable, "-m", "jupyterlab", *options, str(path)]
+    if hasattr(os, "geteuid") and os.geteuid() == 0 and "--allow-root" not in options:
+        print("You are root. If JupyterLab refuses that: python -m mamba_nb quickstart -- --allow-root")
+    sys.stdout.flush()
+    if os.name == "posix":
+        os.execve(sys.executable, command, environment)  # so that Ctrl-C and signals are JupyterLab's alone
+    sys.exit(subprocess.run(command, env=environment).returncode)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import shutil
 import ssl
 import subprocess
 import threading
@@ -108,6 +109,8 @@ class TestProxies:
             assert ask(server.base_url).text == "Hi there"
             assert ask(server.base_url.replace("127.0.0.1", "localhost")).text == "Hi there"
 
+    # The openai client's transport passes a proxy's password in a form that aiohttp means to drop.
+    @pytest.mark.filterwarnings("ignore:BasicAuth is deprecated", "ignore:The 'proxy_auth' parameter is deprecated")
     def test_with_trust_env_the_proxy_is_met_and_named_without_its_password(self, server, monkeypatch):
         with closed_port() as place:
             monkeypatch.setenv("HTTP_PROXY", f"http://ann:hunter2@127.0.0.1:{place.port}")
@@ -240,6 +243,7 @@ class TestBodies:
         assert server.peak_active == 5
 
 
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="makes its certificate with the openssl program")
 class TestTls:
     @pytest.fixture
     def certificate(self, tmp_path) -> str:

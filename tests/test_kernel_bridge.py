@@ -474,6 +474,7 @@ def test_a_fork_during_a_run_harms_neither_side(own_kernel):
             print(pool.map(ask, [1, 2, 3]))
         """
     )
+    own_kernel.run("import warnings; warnings.simplefilter('ignore', DeprecationWarning)")  # 3.12 warns of any fork
     assert_all_run(own_kernel, cell, pool, "print(run.result())", expect=["10 False", "[7, 14, 21]", "780"])
 
 

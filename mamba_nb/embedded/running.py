@@ -20,7 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mamba_nb._bridge import STEP_S, _refuse_on_private_loops
+from mamba_nb._bridge import STEP_S, refuse_on_private_loops
 from mamba_nb.embedded import machine
 from mamba_nb.embedded.engine import Engine, EngineStatus, engine_record
 from mamba_nb.embedded.pinned import SMOLLM2, Pinned
@@ -171,7 +171,7 @@ def start_engine(
         WrongLoop: On one of this package's own loops.
         EngineError: If the engine does not start; beside it, what `plan_engine` raises.
     """
-    _refuse_on_private_loops("start_engine", "use `await ensure_engine(spec)`")
+    refuse_on_private_loops("start_engine", "use `await ensure_engine(spec)`")
     if not isinstance(model, EngineSpec):
         model = plan_engine(
             model,
