@@ -44,7 +44,7 @@ def test_the_quickstart_runs_from_top_to_bottom_in_under_three_minutes(tmp_path)
         assert took_s < MOST_S
 
         assert "embedded" in last(cells["start"])["text/plain"]
-        assert "DataFrame" in last(cells["ask"])["text/html"]
+        assert "Bakery" in last(cells["ask"])["text/html"]
 
         live = cells["compare"].displayed
         assert len(live) > 2  # it was painted while the answers grew

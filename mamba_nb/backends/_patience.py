@@ -49,6 +49,8 @@ class SilenceWatch:
         self._on_state = on_state
         self._began = self._last = self.sent_at = time.monotonic()
         self._answering = False
+        self._timer: asyncio.TimerHandle
+        self._decision: asyncio.Task[None] | None = None
 
     @property
     def waited_s(self) -> float:
@@ -76,10 +78,12 @@ class SilenceWatch:
         task = asyncio.current_task()
         assert task is not None
         self._task = task
-        self._watcher = asyncio.create_task(self._watch())
+        self._look()
 
     async def __aexit__(self, *_exc: object) -> None:
-        self._watcher.cancel()
+        self._timer.cancel()
+        if self._decision is not None:
+            self._decision.cancel()
         if self.expired:
             self._task.uncancel()
 
@@ -88,17 +92,22 @@ class SilenceWatch:
         slack_s = 0.0 if self._answering else CONNECT_SLACK_S
         return self._last + self._timeout_s + slack_s - time.monotonic()
 
-    async def _watch(self) -> None:
-        while True:
-            if (left_s := self._left_s) > 0:
-                await asyncio.sleep(left_s)
-            elif not self._answering and self.waited_s < MOST_LOADING_S and await self._asked():
-                self._on_state("loading model")
-                self._last = time.monotonic()
-            elif self._left_s <= 0:  # nothing came while the server was asked
-                self.expired = True
-                self._task.cancel()
-                return
+    def _look(self) -> None:
+        # A timer, not a task: making and ending a task would cost each request more than reading its answer.
+        if (left_s := self._left_s) > 0:
+            self._timer = asyncio.get_running_loop().call_later(left_s, self._look)
+        else:
+            self._decision = asyncio.create_task(self._decide())
+
+    async def _decide(self) -> None:
+        if not self._answering and self.waited_s < MOST_LOADING_S and await self._asked():
+            self._on_state("loading model")
+            self._last = time.monotonic()
+        elif self._left_s <= 0:  # nothing came while the server was asked
+            self.expired = True
+            self._task.cancel()
+            return
+        self._look()
 
     async def _asked(self) -> bool:
         with contextlib.suppress(TimeoutError):
