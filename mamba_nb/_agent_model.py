@@ -154,7 +154,7 @@ class Steps:
                 stream.restart()
             self._emit_plain(event)
 
-        params = {"response_format": dict(request.response_format)}
+        params = {"response_format": dict(request.response_format)} if request.response_format is not None else {}
         generation = await self._generate(request.messages, params, emit)
         reply = read(generation.text, request)
         if text := stream.rest(reply):

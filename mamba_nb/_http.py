@@ -36,6 +36,10 @@ WRITE_S = 0.002  # a request handed to the transport has been written by then
 _clients: weakref.WeakSet[AsyncOpenAI] = weakref.WeakSet()  # open ones, to be closed at exit
 
 
+class NoJson(ValueError):
+    """An answer is no JSON; the message is what it begins with."""
+
+
 def is_openai_host(host: str) -> bool:
     """Whether the host is OpenAI's own, the only one that its environment keys are for."""
     return host == "api.openai.com" or host.endswith(".api.openai.com")
@@ -130,7 +134,7 @@ def build_client(
     proxies = uses_proxies(base_url, trust_env)
     http_client = DefaultAioHttpClient(
         trust_env=proxies,
-        verify=_tls_context(needed=proxies or base_url.startswith("https:")),
+        verify=_tls_context(needed=proxies or urlsplit(base_url).scheme == "https"),
         follow_redirects=False,
         timeout=timeout,
         limits=httpx2.Limits(
@@ -164,6 +168,13 @@ def _close_later(client: AsyncOpenAI, pid: int) -> None:
 @cache
 def _watch_exit() -> None:
     _bridge.on_exit(_close_all)
+    _bridge.on_fork(_forget_parents_clients)
+
+
+def _forget_parents_clients() -> list[AsyncOpenAI]:
+    left = list(_clients)
+    _clients.clear()  # closing them in the child would take the parent's sockets out of the poll that both share
+    return left
 
 
 async def _close_all() -> None:
@@ -245,28 +256,23 @@ async def send(
         turn.end()
 
 
-async def get_json(client: AsyncOpenAI, path: str, *, timeout_s: float, most_bytes: int = 8_000_000) -> Any:
-    """GET a JSON document.
+async def fetch(
+    client: AsyncOpenAI,
+    path: str,
+    body: Mapping[str, Any] | None = None,
+    *,
+    timeout_s: float,
+    most_bytes: int = 8_000_000,
+) -> tuple[bytes, Mapping[str, str]]:
+    """Ask and read the whole answer: a POST where there is a body, else a GET.
+
+    Returns:
+        The answer's bytes and its headers.
 
     Raises:
         TimeoutError: If it has not come whole within `timeout_s`.
-        ValueError: If it is no JSON, or larger than `most_bytes`.
+        ValueError: If it is larger than `most_bytes`.
     """
-    return await _json(client, path, None, timeout_s, most_bytes)
-
-
-async def post_json(
-    client: AsyncOpenAI, path: str, body: Mapping[str, Any], *, timeout_s: float, most_bytes: int = 200_000_000
-) -> Any:
-    """POST a JSON document and give the JSON that comes back; raises as `get_json` does."""
-    return await _json(client, path, body, timeout_s, most_bytes)
-
-
-async def _json(
-    client: AsyncOpenAI, path: str, body: Mapping[str, Any] | None, timeout_s: float, most_bytes: int
-) -> Any:
-    from pydantic_core import from_json
-
     async with asyncio.timeout(timeout_s):
         response = await send(client, path, body, method="GET" if body is None else "POST")
         try:
@@ -277,7 +283,27 @@ async def _json(
                     raise ValueError(f"{response.url} answered with more than {most_bytes:,} bytes.")
         finally:
             await response.aclose()
+    return bytes(data), response.headers
+
+
+async def get_json(client: AsyncOpenAI, path: str, *, timeout_s: float, most_bytes: int = 8_000_000) -> Any:
+    """GET a JSON document; raises as `fetch` does, and NoJson if it is none."""
+    data, _ = await fetch(client, path, timeout_s=timeout_s, most_bytes=most_bytes)
+    return _parsed(data, path)
+
+
+async def post_json(
+    client: AsyncOpenAI, path: str, body: Mapping[str, Any], *, timeout_s: float, most_bytes: int = 200_000_000
+) -> Any:
+    """POST a JSON document and give the JSON that comes back; raises as `get_json` does."""
+    data, _ = await fetch(client, path, body, timeout_s=timeout_s, most_bytes=most_bytes)
+    return _parsed(data, path)
+
+
+def _parsed(data: bytes, path: str) -> Any:
+    from pydantic_core import from_json
+
     try:
-        return from_json(bytes(data))
+        return from_json(data)
     except ValueError as error:
-        raise ValueError(f"{response.url} did not answer with JSON: {bytes(data[:200])!r}") from error
+        raise NoJson(data[:1000].decode("utf-8", "replace")) from error

@@ -6,9 +6,10 @@ message, calls and results in the history are plain messages, and the schema lea
     {"tool": "get_weather", "arguments": {"city": "Paris"}}
     {"answer": "It rains."}                  or an object, where the answer has a schema of its own
 
-`read` turns the reply back into a call or an answer. Everything here is written for the smallest models: the tool's
-name comes first and its arguments after it, each tool is shown as the very reply that calls it, one call a reply, and
-a call that was answered already is not made again (`Prompted.repeats`; the caller then asks for an answer alone).
+`read` turns the reply back into a call or an answer. Everything here is written for the smallest models, and its words
+were chosen by what a model of 135 million parameters does with them: the tool's name comes first and its arguments
+after it, each tool is shown as the very reply that calls it, one call a reply, and a call that was answered already is
+not made again (`Prompted.repeats`). The caller then asks for an answer alone, in plain text where the answer is text.
 
 Dicts in, dicts out, in OpenAI's form. Nothing here knows an agent or a server.
 """
@@ -26,7 +27,9 @@ __all__ = ["AnswerStream", "Prompted", "Reply", "prompted", "read"]
 
 TEXT: Mapping[str, Any] = {"type": "string"}
 HEAD = "You can use tools. Reply in JSON with one of these:"
-HEAD_WITHOUT_TOOLS = "Reply in JSON:"
+ANSWER_ONLY = "Answer the question with the result of the tool."
+ANSWER_ONLY_IN_JSON = "Answer the question with the result of the tool. Reply in JSON:"
+CALLED = "I need the result of the tool."  # in place of a call, where there must be no more of them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,14 +38,14 @@ class Prompted:
 
     Attributes:
         messages: The conversation, tools, calls and results as plain text.
-        response_format: The schema that the reply is held to.
+        response_format: The schema that the reply is held to; None where it is to be plain text.
         tools: The tools that may be called, by name.
         answer: The schema of the answer; None where only a call will do.
         made: The calls of this turn that have their result, as `_key` gives them.
     """
 
     messages: tuple[Mapping[str, Any], ...]
-    response_format: Mapping[str, Any]
+    response_format: Mapping[str, Any] | None
     tools: Mapping[str, Mapping[str, Any]]
     answer: Mapping[str, Any] | None
     made: frozenset[str] = field(default_factory=frozenset)
@@ -86,13 +89,11 @@ def prompted(body: Mapping[str, Any], *, answer_only: bool = False) -> Prompted:
     elif isinstance(choice, Mapping):
         wanted = choice["function"]["name"]
         offered, answer = {wanted: offered[wanted]}, None
-    system = _instructions(offered, answer)
+    plain = not offered and _is_text(answer)
+    system = ANSWER_ONLY if plain else _instructions(offered, answer)
     return Prompted(
-        messages=tuple(_messages(body["messages"], system, answer)),
-        response_format={
-            "type": "json_schema",
-            "json_schema": {"name": "reply", "strict": True, "schema": _schema(offered, answer)},
-        },
+        messages=tuple(_messages(body["messages"], system, answer, plain=plain)),
+        response_format=None if plain else _response_format(offered, answer),
         tools=offered,
         answer=answer,
         made=_made(body["messages"]),
@@ -105,6 +106,8 @@ def read(text: str, request: Prompted) -> Reply:
     A reply that is no such JSON (a server that ignores `response_format`) is the answer as it stands.
     """
     value, cut = _json_in(text)
+    if request.response_format is None and (cut or not isinstance(value, Mapping) or [*value] != ["answer"]):
+        return Reply(answer=text.strip())
     if isinstance(value, Mapping):
         if isinstance(value.get("tool"), str):
             arguments = value.get("arguments")
@@ -127,6 +130,7 @@ class AnswerStream:
 
     def __init__(self, request: Prompted) -> None:
         self._wanted = _is_text(request.answer)
+        self._plain = request.response_format is None
         self._text = ""
         self._given = 0
 
@@ -135,6 +139,8 @@ class AnswerStream:
         self._text += piece
         if not self._wanted:
             return ""
+        if self._plain:
+            return self._new(self._text.lstrip())
         try:
             value = from_json(self._text, allow_partial="trailing-strings")
         except ValueError:
@@ -160,7 +166,7 @@ class AnswerStream:
 
 
 def _instructions(tools: Mapping[str, Mapping[str, Any]], answer: Mapping[str, Any] | None) -> str:
-    lines = [HEAD if tools else HEAD_WITHOUT_TOOLS]
+    lines = [HEAD if tools else ANSWER_ONLY_IN_JSON]
     for name, tool in tools.items():
         parameters = tool.get("parameters") or {}
         lines.append(f'{{"tool": {_json(name)}, "arguments": {_shape(parameters, parameters)}}}')
@@ -205,6 +211,13 @@ def _json(value: Any) -> str:
 
 
 # the schema
+
+
+def _response_format(tools: Mapping[str, Mapping[str, Any]], answer: Mapping[str, Any] | None) -> dict[str, Any]:
+    return {
+        "type": "json_schema",
+        "json_schema": {"name": "reply", "strict": True, "schema": _schema(tools, answer)},
+    }
 
 
 def _schema(tools: Mapping[str, Mapping[str, Any]], answer: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -266,7 +279,7 @@ def _is_text(answer: Mapping[str, Any] | None) -> bool:
 
 
 def _messages(
-    messages: Sequence[Mapping[str, Any]], system: str, answer: Mapping[str, Any] | None
+    messages: Sequence[Mapping[str, Any]], system: str, answer: Mapping[str, Any] | None, *, plain: bool
 ) -> Iterator[Mapping[str, Any]]:
     """System message first, then user and assistant by turns, as strict templates want it."""
     heads = [_text(message) for message in messages if message["role"] in ("system", "developer")]
@@ -276,18 +289,20 @@ def _messages(
     for message in messages:
         if message["role"] in ("system", "developer"):
             continue
-        plain = _plain(message, names, answer)
-        if held is not None and held["role"] == plain["role"] and _both_text(held, plain):
-            held["content"] += "\n\n" + plain["content"]
+        told = _told(message, names, answer, plain=plain)
+        if held is not None and held["role"] == told["role"] and _both_text(held, told):
+            held["content"] += "\n\n" + told["content"]
             continue
         if held is not None:
             yield held
-        held = plain
+        held = told
     if held is not None:
         yield held
 
 
-def _plain(message: Mapping[str, Any], names: dict[str, str], answer: Mapping[str, Any] | None) -> dict[str, Any]:
+def _told(
+    message: Mapping[str, Any], names: dict[str, str], answer: Mapping[str, Any] | None, *, plain: bool
+) -> dict[str, Any]:
     role = message["role"]
     if role == "tool":
         name = names.get(message.get("tool_call_id", ""), "the tool")
@@ -297,11 +312,15 @@ def _plain(message: Mapping[str, Any], names: dict[str, str], answer: Mapping[st
     calls = message.get("tool_calls") or ()
     replies = []
     if text := _text(message):
-        replies.append(text if calls else _json({"answer": text if _is_text(answer) else _parsed(text)}))
+        in_json = not plain and not calls
+        replies.append(_json({"answer": text if _is_text(answer) else _parsed(text)}) if in_json else text)
     for call in calls:
-        names[call["id"]] = call["function"]["name"]
         made = call["function"]
-        replies.append(_json({"tool": made["name"], "arguments": _parsed(made["arguments"])}))
+        names[call["id"]] = made["name"]
+        if not plain:
+            replies.append(_json({"tool": made["name"], "arguments": _parsed(made["arguments"])}))
+    if calls and plain:
+        replies.append(CALLED)
     return {"role": "assistant", "content": "\n".join(replies)}
 
 

@@ -37,7 +37,7 @@ from mamba_nb._bridge import Run
 from mamba_nb.backends._params import checked
 from mamba_nb.backends._prompt import messages_from
 from mamba_nb.backends.backend import OpenAICompatibleBackend
-from mamba_nb.backends.factories import backend_for
+from mamba_nb.backends.factories import _server_by_address, backend_for
 from mamba_nb.errors import BadInput, MambaError, ToolsNotSupported, closest
 from mamba_nb.settings import AgentSettings
 
@@ -91,7 +91,6 @@ class Agent(Generic[OutputT]):
         system: Instructions, sent as the system message with each request and not kept in the history.
         tools_mode: `"native"` sends tools as the protocol has them. `"prompted"` puts them into the prompt and holds
             the reply to a JSON schema: for models whose template has no tools.
-        deps_type: The type of `deps`, for type checkers.
         retries: How often the model may mend a wrong answer or a wrong call, for each tool and for the answer.
         max_steps: Most requests to the model in one run.
         **options: With a name: what OpenAICompatibleBackend takes (`base_url`, `timeout`, `temperature`, ...); it wins
@@ -115,7 +114,6 @@ class Agent(Generic[OutputT]):
         output_type: OutputSpec[OutputT] = str,  # type: ignore[assignment]
         system: str | Callable[..., Any] | None = None,
         tools_mode: ToolsMode = "native",
-        deps_type: type[Any] = object,
         retries: int = 1,
         max_steps: int | None = 50,
         **options: Any,
@@ -145,9 +143,7 @@ class Agent(Generic[OutputT]):
         self._mode: OutputMode | None = None
         self._max_steps = max_steps
         self._check_tools(stacklevel=3)
-        self._engine = _engine(
-            tools=tools, output_type=output_type, instructions=system, deps_type=deps_type, retries=retries
-        )
+        self._engine = _engine(tools=tools, output_type=output_type, instructions=system, retries=retries)
 
     # the verbs
 
@@ -455,11 +451,12 @@ def _backend(model: str | None, settings: AgentSettings | None, options: dict[st
             f"settings must be AgentSettings; this is {type(settings).__name__}.",
             hint='For example AgentSettings(model_backend={"model": "llama3.2"}).',
         )
+    chosen = settings.model_backend
     if model is None:
+        options.setdefault("server", _server_by_address(options.get("base_url", chosen.base_url)))
         return OpenAICompatibleBackend.from_settings(settings, **options)
     if not isinstance(model, str):
         raise BadInput(f"model must be a name or a backend; this is {type(model).__name__}.")
-    chosen = settings.model_backend
     given = {
         "temperature": chosen.temperature,
         "max_tokens": chosen.max_tokens,

@@ -13,6 +13,8 @@ import time
 import pytest
 from kernels.scripts import run_script
 
+from mamba_nb.testing import Script, ScriptedServer, words
+
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
 needs_uvloop = pytest.mark.skipif(sys.platform == "win32", reason="uvloop does not exist on Windows")
 
@@ -429,3 +431,49 @@ def test_with_uvloops_policy_the_private_loops_are_uvloops_too():
         *["counted 3", "counted 2", "(3, [0, 1])"],
         *["7", "cancelled", "interrupted True", "cancelled"],
     ]
+
+
+# the same with connections
+
+
+@pytest.fixture
+def server():
+    with ScriptedServer(Script(text=words(60), itl_s=0.02)) as running:
+        yield running
+
+
+def backend_script(server: ScriptedServer, body: str) -> str:
+    opening = f"""
+    import os, sys, threading, time
+    from mamba_nb.backends import OpenAICompatibleBackend
+    backend = OpenAICompatibleBackend(model="scripted-model", base_url={server.base_url!r})
+    """
+    return textwrap.dedent(opening) + textwrap.dedent(body)
+
+
+def test_the_interpreter_ends_in_silence_in_the_middle_of_a_stream_and_the_server_sees_it(server):
+    body = """
+    run = backend.stream("Hello")
+    next(reader := iter(run))
+    """
+    assert run_script(backend_script(server, body)) == ""
+    server.wait_idle(5)
+    assert server.disconnects == 1
+
+
+@needs_fork
+def test_a_fork_in_the_middle_of_a_stream_leaves_the_stream_whole_and_the_child_free_to_ask(server):
+    body = """
+    run = backend.stream("Hello")
+    reader = iter(run)
+    next(reader)
+    child = os.fork()
+    if child == 0:
+        assert backend.ask("from the child").text.endswith("word59")
+        sys.exit(0)
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    print(status, run.result().text.endswith("word59"), backend.ask("again").text.endswith("word59"))
+    backend.close()
+    """
+    assert run_script(backend_script(server, body)) == "0 True True\n"
+    assert (len(server.requests), server.disconnects) == (3, 0)

@@ -88,6 +88,9 @@ class TestOnTheWay:
     def test_on_another_machine_the_embedded_model_is_no_remedy(self):
         assert "embedded" not in translate(refused(), where("http://192.168.1.7:8000/v1")).hint
 
+    def test_an_address_of_ipv6_is_written_as_one(self):
+        assert translate(refused(), where("http://[::1]:8000/v1")).message == "Nothing is listening on [::1]:8000."
+
     def test_plain_exceptions_of_the_operating_system_are_understood(self):
         assert type(translate(ConnectionRefusedError(errno.ECONNREFUSED, "refused"), HERE)) is errors.ServerUnreachable
         assert type(translate(TimeoutError(), HERE)) is errors.ServerTimeout
@@ -99,6 +102,10 @@ class TestOnTheWay:
         assert error.message == f"Ollama at {URL} did not answer within 30 s."
         assert isinstance(error, TimeoutError) and "timeout=" in error.hint
         assert "went silent" in timed_out(HERE, after_first_byte=True).message
+
+    def test_loading_for_too_long_is_told_from_silence(self):
+        error = timed_out(where(server="ollama"), loading_s=600.2)
+        assert error.message == f"Ollama at {URL} was still loading llama3.2 after 600 s."
 
     def test_a_read_timeout_of_the_sdk_is_a_timeout(self):
         below = openai.APITimeoutError(request=httpx2.Request("POST", URL))

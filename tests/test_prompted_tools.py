@@ -74,17 +74,21 @@ class TestTheRequest:
                 "role": "system",
                 "content": "Be brief.\n\n"
                 "You can use tools. Reply in JSON with one of these:\n"
-                '{"tool": "get_weather", "arguments": {"city": "..."}} - The weather in a city now.\n'
-                '{"tool": "multiply", "arguments": {"a": 0, "b": 0}} - Multiply two numbers.\n'
+                '{"tool": "get_weather", "arguments": {"city": string}} - The weather in a city now.\n'
+                '{"tool": "multiply", "arguments": {"a": number, "b": number}} - Multiply two numbers.\n'
                 '{"answer": "..."} - Answer the user.',
             },
             ASKED,
         )
 
     def test_parameters_are_described_where_the_tool_describes_them(self):
-        described = tool("f", "Do it.", city={"type": "string", "description": "In English."}, kind={"enum": ["a", "b"]})
-        lines = request(tools=[described]).messages[0]["content"].splitlines()
-        assert lines[1:3] == ['{"tool": "f", "arguments": {"city": "...", "kind": "a|b"}} - Do it.', "  city: In English."]
+        city = {"type": "string", "description": "In English."}
+        many = {"anyOf": [{"type": "array", "items": TEXT}, {"type": "null"}]}
+        made = request(tools=[tool("f", "Do\n it.", city=city, kind={"enum": ["a", 1]}, many=many)])
+        assert made.messages[0]["content"].splitlines()[1:3] == [
+            '{"tool": "f", "arguments": {"city": string, "kind": "a"|1, "many": [string]|null}} - Do it.',
+            "  city: In English.",
+        ]
 
     def test_the_schema_leaves_a_call_of_each_tool_or_an_answer_the_name_first(self):
         made = request(tools=[WEATHER, MULTIPLY])
@@ -107,7 +111,6 @@ class TestTheRequest:
         [
             pytest.param("auto", {"get_weather", "multiply", "answer"}, id="auto"),
             pytest.param("required", {"get_weather", "multiply"}, id="required: no answer"),
-            pytest.param("none", {"answer"}, id="none: no tool"),
             pytest.param({"type": "function", "function": {"name": "multiply"}}, {"multiply"}, id="one tool"),
         ],
     )
@@ -120,11 +123,36 @@ class TestTheRequest:
             '"answer"' if kind == "answer" else kind for kind in kinds
         }
 
+    def test_where_only_an_answer_is_left_text_is_asked_for_plainly(self):
+        told = (ASKED, calls(("1", "get_weather", '{"city":"Paris"}')), result("1", "rain"))
+        made = request({"role": "system", "content": "Be brief."}, *told, tool_choice="none")
+        assert made.response_format is None
+        assert made == prompted({"messages": [{"role": "system", "content": "Be brief."}, *told]}, answer_only=True)
+        assert made.messages == (
+            {"role": "system", "content": "Be brief.\n\nAnswer the question with the result of the tool."},
+            ASKED,
+            {"role": "assistant", "content": "I need the result of the tool."},
+            {"role": "user", "content": "Result of get_weather: rain"},
+        )
+        assert read("It rains. ", made).answer == "It rains."
+        assert read('{"answer": "It rains."}', made).answer == "It rains."
+        assert [AnswerStream(made).feed(piece) for piece in (" It",)] == ["It"]
+
+    def test_where_only_an_answer_with_a_schema_is_left_it_alone_is_allowed(self):
+        city = {"type": "json_schema", "json_schema": {"name": "City", "schema": shape(name=TEXT)}}
+        made = request(response_format=city, tool_choice="none")
+        assert schema(made) == shape(answer=shape(name=TEXT))
+        assert made.messages[0]["content"] == (
+            'Answer the question with the result of the tool. Reply in JSON:\n{"answer": {"name": string}}'
+        )
+
     def test_an_answer_with_a_schema_of_its_own_stands_in_the_reply(self):
         city = shape(name=TEXT, people={"type": "integer"})
         made = request(response_format={"type": "json_schema", "json_schema": {"name": "City", "schema": city}})
         assert schema(made)["anyOf"][1] == shape(answer=city)
-        assert made.messages[0]["content"].endswith('{"answer": {"name": "...", "people": 0}} - Answer the user.')
+        assert made.messages[0]["content"].endswith(
+            '{"answer": {"name": string, "people": integer}} - Answer the user.'
+        )
 
     def test_definitions_move_to_the_root_where_references_look_for_them(self):
         point = shape(x={"type": "number"})
@@ -141,7 +169,7 @@ class TestTheRequest:
         assert schema(made)["anyOf"][0]["properties"]["arguments"] == shape(
             at={"$ref": "#/$defs/draw.Point"}, more={"type": "array", "items": {"$ref": "#/$defs/draw.Line"}}
         )
-        assert '"at": {"x": 0}, "more": [{"start": {"x": 0}}]' in made.messages[0]["content"]
+        assert '"at": {"x": number}, "more": [{"start": {"x": number}}]' in made.messages[0]["content"]
 
     def test_a_schema_that_holds_itself_is_shown_and_does_not_loop(self):
         tree = tool("grow", "Grow.")
@@ -235,7 +263,7 @@ class TestReading:
 
     def test_the_answers_text_is_given_out_as_it_grows(self):
         stream = AnswerStream(request())
-        pieces = ['{"ans', 'wer": "It', ' rai\\', 'n', 's"', "}"]
+        pieces = ['{"ans', 'wer": "It', " rai\\", "n", 's"', "}"]
         assert [stream.feed(piece) for piece in pieces] == ["", "It", " rai", "\n", "s", ""]
         assert stream.rest(read("".join(pieces), request())) == ""
 
@@ -296,13 +324,18 @@ class TestAgent:
             made.append(city)
             return "rain"
 
-        server.enqueue(call("look", city="Paris"), call("look", city="Paris"))
+        server.enqueue(call("look", city="Paris"), call("look", city="Paris"), Script(text="Take an umbrella."))
         found = Agent(backend, tools=[look], tools_mode="prompted").run_sync("Umbrella?")
         assert (found.output, made) == ("Take an umbrella.", ["Paris"])
         assert found.usage.requests == 3 and found.usage.tool_calls == 1
         last = server.requests[2].body
-        assert last["response_format"]["json_schema"]["schema"] == shape(answer=TEXT)
-        assert "look" not in last["messages"][0]["content"]
+        assert "response_format" not in last and "tools" not in last
+        assert [message["content"] for message in last["messages"]] == [
+            "Answer the question with the result of the tool.",
+            "Umbrella?",
+            "I need the result of the tool.",
+            "Result of look: rain",
+        ]
 
     def test_a_call_that_has_to_be_mended_may_be_repeated(self, server, backend):
         tries: list[str] = []

@@ -168,7 +168,7 @@ class Run(Generic[EventT, ResultT]):
         if not self._future.done():
             refuse_on_private_loops(f"{self.name}: .result()", "await it instead: `await run`")
             self._wait(timeout)
-        self._letsettle()
+        self._let_settle()
         return self._outcome()
 
     def _wait(self, timeout: float | None, tick: Callable[[], None] | None = None) -> None:
@@ -185,7 +185,7 @@ class Run(Generic[EventT, ResultT]):
             self._stop_for(error)
             raise
 
-    def _letsettle(self) -> None:
+    def _let_settle(self) -> None:
         """Give cancelled work a moment to put down what it has; not on a loop that would have to do it."""
         if self._future.cancelled() and getattr(here, "loop", None) is None:
             concurrent.futures.wait([self._settled], timeout=SETTLE_S)
@@ -194,7 +194,7 @@ class Run(Generic[EventT, ResultT]):
         """Cancel, wait a moment for the pieces to be put down, and hang them on the exception."""
         answered = self._on.ping()
         self.cancel()
-        self._letsettle()
+        self._let_settle()
         if self._on is foreign and not self._settled.done() and not answered.is_set():
             foreign.leave()
         interrupt.run = self  # type: ignore[attr-defined]
@@ -257,7 +257,7 @@ class Run(Generic[EventT, ResultT]):
                     with interruptible():
                         wake.wait(STEP_S)
             finished = True
-            self._letsettle()
+            self._let_settle()
             self._outcome()  # a failure ends the loop as the exception it is
         except KeyboardInterrupt as interrupt:
             finished = True
@@ -330,7 +330,7 @@ def wait_with_ticks(run: Run[Any, ResultT], tick: Callable[[], None]) -> ResultT
     if not run.done():
         refuse_on_private_loops(f"{run.name}: a blocking call", "use the verb that gives a Run, and await it")
         run._wait(None, tick)
-    run._letsettle()
+    run._let_settle()
     return run._outcome()
 
 

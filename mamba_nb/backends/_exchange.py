@@ -11,7 +11,7 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from pydantic_core import from_json
@@ -74,7 +74,7 @@ class Exchange:
                 )
                 watch.accepted()
                 watch.sent_at = _http.sent_at(response)
-                builder.started_at = datetime.now().astimezone().isoformat(timespec="milliseconds")
+                builder.started_at = _wall_clock(watch.sent_at)
                 try:
                     await self._read(response, watch.sent_at, watch, builder)
                 finally:
@@ -82,27 +82,29 @@ class Exchange:
                         await response.aclose()
             return
         except asyncio.CancelledError:
-            builder.latency_s = time.monotonic() - watch.sent_at
+            _broke_off(builder, watch)
             task = asyncio.current_task()
             if not watch.expired or (task is not None and task.cancelling()):
                 raise
-            error: MambaError = failures.timed_out(self.where, after_first_byte=not builder.empty)
+            error: MambaError = failures.timed_out(
+                self.where, after_first_byte=not builder.empty, loading_s=watch.waited_s if watch.loading else None
+            )
             cause: BaseException | None = None
         except StreamFault as fault:
             for event in fault.events:
                 builder.add(event)
                 self.emit(event)
-            builder.latency_s = time.monotonic() - watch.sent_at
+            _broke_off(builder, watch)
             error, cause = failures.from_reply(fault.payload, self.where), None
         except Exception as failure:
-            builder.latency_s = time.monotonic() - watch.sent_at
+            _broke_off(builder, watch)
             error = failures.translate(failure, self.where)
             cause = failures.safe_cause(failure, self.where) if failure is not error else None
         if builder.finished:  # only the usage after the answer is missing
             builder.warnings.append(f"The answer is whole, but its stream did not end well: {error.message}")
             return
         if isinstance(error, ServerUnreachable):
-            builder.latency_s = None  # nothing was sent
+            builder.latency_s = builder.started_at = None  # nothing was sent
         if isinstance(error, ServerError):
             error.partial = builder.freeze("failed", error=error)
         self.emit(Failed(builder.latency_s or 0.0, str(error), type(error).__name__))
@@ -200,6 +202,17 @@ class Exchange:
             builder.warnings.append("The server ignored `stream`: the answer came whole, so it has no TTFT or ITL.")
         if reader.finish_reason is None:
             builder.warnings.append("The server gave no finish reason: the answer may have been cut.")
+
+
+def _broke_off(builder: GenerationBuilder, watch: SilenceWatch) -> None:
+    builder.latency_s = time.monotonic() - watch.sent_at
+    builder.started_at = _wall_clock(watch.sent_at)
+
+
+def _wall_clock(moment: float) -> str:
+    """A moment on `time.monotonic`'s clock as ISO 8601 with offset."""
+    ago = timedelta(seconds=time.monotonic() - moment)
+    return (datetime.now().astimezone() - ago).isoformat(timespec="milliseconds")
 
 
 async def _drain(pieces: AsyncIterator[bytes]) -> None:

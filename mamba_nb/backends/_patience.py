@@ -37,13 +37,14 @@ class SilenceWatch:
 
     Attributes:
         expired: Whether it has cancelled the task.
+        loading: Whether the server said last that it is loading the model.
         sent_at: When the last request went out, on `time.monotonic`'s clock.
     """
 
     def __init__(
         self, timeout_s: float, is_loading: Callable[[], Awaitable[bool]], on_state: Callable[[str], None]
     ) -> None:
-        self.expired = False
+        self.expired = self.loading = False
         self._timeout_s = timeout_s
         self._is_loading = is_loading
         self._on_state = on_state
@@ -60,7 +61,7 @@ class SilenceWatch:
     def heard(self, moment: float) -> None:
         """A piece of the answer came then, on `time.monotonic`'s clock: the silence begins anew."""
         self._last = moment
-        self._answering = True
+        self._answering, self.loading = True, False
 
     def accepted(self) -> None:
         """The head of the answer came: the silence begins anew, though the model may still be loading."""
@@ -100,10 +101,12 @@ class SilenceWatch:
             self._decision = asyncio.create_task(self._decide())
 
     async def _decide(self) -> None:
-        if not self._answering and self.waited_s < MOST_LOADING_S and await self._asked():
-            self._on_state("loading model")
-            self._last = time.monotonic()
-        elif self._left_s <= 0:  # nothing came while the server was asked
+        if not self._answering and self.waited_s < MOST_LOADING_S:
+            self.loading = await self._asked()
+            if self.loading:
+                self._on_state("loading model")
+                self._last = time.monotonic()
+        if self._left_s <= 0:  # nothing came while the server was asked
             self.expired = True
             self._task.cancel()
             return

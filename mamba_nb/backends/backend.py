@@ -5,34 +5,25 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from mamba_nb import _http
-from mamba_nb._bridge import Run, io
+from mamba_nb._bridge import Run, foreign, io
+from mamba_nb.backends._address import checked_base_url, revealed
 from mamba_nb.backends._builder import GenerationBuilder
 from mamba_nb.backends._exchange import Exchange
 from mamba_nb.backends._params import checked, merged, to_wire
-from mamba_nb.backends._patience import with_retries
 from mamba_nb.backends._prompt import Prompt, messages_from
+from mamba_nb.backends._questions import Questions
 from mamba_nb.backends.health import ServerHealth, health_of
 from mamba_nb.backends.profiles import Fact, ModelProfile, get_profile
-from mamba_nb.errors import (
-    BackendClosed,
-    BadInput,
-    EndpointNotFound,
-    MambaError,
-    ModelNotFound,
-    NotHere,
-    ServerFailed,
-    closest,
-)
+from mamba_nb.errors import BackendClosed, BadInput, ModelNotFound, closest
 from mamba_nb.records import Generation, Message, Request, StreamEvent
 from mamba_nb.servers import failures
-from mamba_nb.servers.kinds import is_same_model, kind_from_models, kind_of, kinds, root_of
-from mamba_nb.servers.lmstudio import LOCAL_MODEL
+from mamba_nb.servers.kinds import is_same_model, kind_of, kinds
+from mamba_nb.servers.where import Where
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
@@ -43,7 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["OpenAICompatibleBackend", "checked_base_url"]
 
 T = TypeVar("T")
-ASIDE_TIMEOUT_S = 5.0  # for the small questions: lists of models, state
+CLOSING_S = 5.0  # how long `close` waits for the connections to end
 
 
 class OpenAICompatibleBackend:
@@ -103,13 +94,20 @@ class OpenAICompatibleBackend:
         self.timeout = float(timeout)
         self.max_retries = max_retries
         self.params = checked({"temperature": temperature, "max_tokens": max_tokens, **params})
-        self._kind = server or ("openai" if _http.is_openai_host(urlsplit(self.base_url).hostname or "") else None)
         self.slots: int | None = None  # requests the server works on at once, where its maker knows
         self.declared: Mapping[str, Fact] = {}  # what the server says of the model, by the profile's names
-        self._key = _revealed(api_key)
+        self._key = revealed(api_key)
         self._headers = dict(headers or {})
         self._trust_env = trust_env
-        self._resolved: str | None = None
+        self._questions = Questions(
+            model=model,
+            base_url=self.base_url,
+            kind=server or ("openai" if _http.is_openai_host(urlsplit(self.base_url).hostname or "") else None),
+            key=self._key,
+            proxied=_http.uses_proxies(self.base_url, trust_env),
+            timeout_s=self.timeout,
+            max_retries=max_retries,
+        )
         self._closed = False
         self._client: asyncio.Future[AsyncOpenAI] | None = None
         self._client_pid = 0
@@ -146,12 +144,12 @@ class OpenAICompatibleBackend:
     @property
     def server(self) -> str:
         """The kind of server: as given, else as its replies have shown so far, else `unknown`."""
-        return self._kind or "unknown"
+        return self._questions.kind or "unknown"
 
     @property
     def profile(self) -> ModelProfile:
         """What is known of this model: what the table claims for its name, and what its server declares."""
-        return get_profile(self._resolved or self.model).with_facts(self.declared)
+        return get_profile(self._questions.resolved or self.model).with_facts(self.declared)
 
     @property
     def closed(self) -> bool:
@@ -204,13 +202,13 @@ class OpenAICompatibleBackend:
 
     async def alist_models(self) -> list[str]:
         """`list_models` on the I/O loop."""
-        return list(await self._served(await self._ready(), self.timeout))
+        return list(await self._questions.served(await self._ready(), self.timeout, retries=self.max_retries))
 
     def health_check(self) -> ServerHealth:
         """Whether the server answers, how fast, and with which models; never raises for a server that is down."""
 
         async def listed() -> tuple[str, ...]:
-            return await self._served(await self._ready())
+            return await self._questions.served(await self._ready())
 
         return self._block(lambda: health_of(listed, self.where()), "health_check")
 
@@ -232,22 +230,7 @@ class OpenAICompatibleBackend:
             raise BadInput("embed takes a text or a list of texts, none of them empty.")
 
         async def embed() -> list[list[float]]:
-            client = await self._ready()
-            body = {"model": await self._resolve(client), "input": wanted, "encoding_format": "float", **params}
-            try:
-                reply = await self._aside(
-                    lambda: _http.post_json(client, "/embeddings", body, timeout_s=self.timeout), wait_for_loading=True
-                )
-            except ModelNotFound as error:
-                raise await self._with_served(client, error) from error.__cause__
-            except (EndpointNotFound, ServerFailed) as error:
-                if isinstance(error, ServerFailed) and error.status != 501:
-                    raise
-                raise self._not_here("embed", "Start it with an embedding model", error) from error
-            entries = reply.get("data") if isinstance(reply, Mapping) else None
-            if not entries or not all(isinstance(entry, Mapping) and "embedding" in entry for entry in entries):
-                raise failures.from_reply(reply, self.where())
-            return [list(entry["embedding"]) for entry in sorted(entries, key=lambda entry: entry.get("index", 0))]
+            return await self._questions.embed(await self._ready(), wanted, params)
 
         return self._block(embed, "embed")
 
@@ -259,19 +242,7 @@ class OpenAICompatibleBackend:
         """
 
         async def tokenize() -> list[int]:
-            client = await self._ready()
-            if self._kind is None:
-                await self._served(client)
-            hint = "llama.cpp and vLLM have one. Elsewhere, usage.prompt_tokens of an answer tells the count"
-            if self._kind not in ("llamacpp", "embedded", "vllm"):
-                raise self._not_here("tokenize", hint)
-            body = {"model": await self._resolve(client), "prompt": text, "content": text}
-            path = root_of(self.base_url) + "/tokenize"
-            try:
-                reply = await self._aside(lambda: _http.post_json(client, path, body, timeout_s=self.timeout))
-                return [int(token) for token in reply["tokens"]]
-            except (EndpointNotFound, KeyError, TypeError) as error:
-                raise self._not_here("tokenize", hint, error) from error
+            return await self._questions.tokenize(await self._ready(), text)
 
         return self._block(tokenize, "tokenize")
 
@@ -283,8 +254,8 @@ class OpenAICompatibleBackend:
         self._closed = True
         if self._client is not None and self._client_pid == os.getpid():
             run: Run[Any, None] = Run(lambda _run: self.aclose(), name=f"close {self.base_url}")
-            if not io.is_current_thread():
-                run.result(ASIDE_TIMEOUT_S)
+            if not (io.is_current_thread() or foreign.is_current_thread()):
+                run.result(CLOSING_S)
 
     async def aclose(self) -> None:
         """`close` on the I/O loop."""
@@ -304,20 +275,13 @@ class OpenAICompatibleBackend:
 
     def __repr__(self) -> str:
         state = " · closed" if self._closed else ""
-        return f"<Backend {self._resolved or self.model} · {self.server} · {self.base_url}{state}>"
+        return f"<Backend {self._questions.resolved or self.model} · {self.server} · {self.base_url}{state}>"
 
     # the work, on the I/O loop
 
-    def where(self) -> failures.Where:
+    def where(self) -> Where:
         """Which server and model, for an error's message."""
-        return failures.Where(
-            base_url=self.base_url,
-            model=self._resolved or self.model,
-            kind=kind_of(self._kind),
-            timeout_s=self.timeout,
-            key=self._key,
-            proxied=_http.uses_proxies(self.base_url, self._trust_env),
-        )
+        return self._questions.where()
 
     def _start(
         self, prompt: Prompt, system: str | None, params: Mapping[str, Any], *, streamed: bool
@@ -358,7 +322,7 @@ class OpenAICompatibleBackend:
             on_builder: Gets the builder before anything is sent, to read what had come if this is cancelled.
         """
         client = await self._ready()
-        request = Request(model=await self._resolve(client), messages=messages, params=dict(params))
+        request = Request(model=await self._questions.resolve(client), messages=messages, params=dict(params))
         builder = GenerationBuilder(request, base_url=self.base_url, server=self.server)
         if on_builder is not None:
             on_builder(builder)
@@ -379,7 +343,7 @@ class OpenAICompatibleBackend:
             where=self.where(),
             timeout_s=self.timeout,
             max_retries=self.max_retries,
-            is_loading=self._is_loading,
+            is_loading=lambda: self._questions.is_loading(client),
             emit=emit or (run.emit if run is not None else _ignore),
             on_state=set_state,
         )
@@ -387,9 +351,9 @@ class OpenAICompatibleBackend:
             with self._ended_by_close():
                 await exchange.run(builder)
         except ModelNotFound as error:
-            raise await self._with_served(client, error) from error.__cause__
-        if self._kind is None and builder.server != "unknown":
-            self._kind = builder.server
+            raise await self._questions.with_served(client, error) from error.__cause__
+        if self._questions.kind is None and builder.server != "unknown":
+            self._questions.kind = builder.server
         self._warn_of_other_model(builder, request.model)
         return builder.freeze()
 
@@ -423,114 +387,6 @@ class OpenAICompatibleBackend:
         )
         _http.close_when_gone(self, client)
         return client
-
-    async def _resolve(self, client: AsyncOpenAI) -> str:
-        """The model's name on the wire; LM Studio's `local-model` is looked up once."""
-        if self._resolved is None:
-            if self.model == LOCAL_MODEL and self._kind is None:
-                await self._served(client)
-            is_placeholder = self.model == LOCAL_MODEL and self._kind == "lmstudio"
-            self._resolved = await self._loaded_model(client) if is_placeholder else self.model
-        return self._resolved
-
-    async def _loaded_model(self, client: AsyncOpenAI) -> str:
-        kind = kind_of(self._kind)
-        loaded: Sequence[str] = ()
-        if kind is not None and kind.loaded_models is not None:
-            try:
-                loaded = await kind.loaded_models(lambda path: self._fetch(client, path))
-            except Exception as error:
-                failure = failures.translate(error, self.where())
-                if not isinstance(failure, LookupError):
-                    raise failure from error
-        if loaded:
-            return loaded[0]
-        served = await self._served(client)
-        if len(served) == 1:  # just-in-time loading off: only what is loaded is listed
-            return served[0]
-        raise ModelNotFound(
-            self.model,
-            base_url=self.base_url,
-            served=served,
-            hint="LM Studio has no language model loaded. Load one with `lms load KEY`, or name one of these.",
-        )
-
-    async def _is_loading(self) -> bool:
-        if self._client is None:
-            return False
-        client = await self._client
-        try:
-            if self._kind is None:
-                await self._served(client)
-            kind = kind_of(self._kind)
-            if kind is None or kind.is_loading is None:
-                return False
-            return await kind.is_loading(lambda path: self._fetch(client, path), self._resolved or self.model)
-        except Exception:  # the question is a courtesy; without an answer the timeout stands
-            return False
-
-    async def _fetch(self, client: AsyncOpenAI, path: str) -> Any:
-        return await _http.get_json(client, root_of(self.base_url) + path, timeout_s=self._aside_timeout_s)
-
-    @property
-    def _aside_timeout_s(self) -> float:
-        return min(ASIDE_TIMEOUT_S, self.timeout)
-
-    async def _served(self, client: AsyncOpenAI, timeout_s: float | None = None) -> tuple[str, ...]:
-        """The ids in GET /v1/models; learns the kind of server from the reply's shape."""
-        allowed_s = timeout_s or self._aside_timeout_s
-        retries = self.max_retries if timeout_s else 0  # only where it is the user's own question
-        listing, headers = await self._aside(lambda: _listing(client, allowed_s), retries=retries, timeout_s=allowed_s)
-        if not isinstance(listing, Mapping) or "data" not in listing:
-            raise failures.from_reply(listing, self.where())
-        if self._kind is None:
-            self._kind = kind_from_models(listing, headers)
-        entries = listing["data"] or ()  # Ollama sends null where nothing is installed
-        return tuple(entry["id"] for entry in entries if isinstance(entry, Mapping) and entry.get("id"))
-
-    async def _aside(
-        self,
-        question: Callable[[], Awaitable[T]],
-        *,
-        retries: int | None = None,
-        timeout_s: float | None = None,
-        wait_for_loading: bool = False,
-    ) -> T:
-        """Ask something besides the chat itself, with the same retries and the same errors."""
-        try:
-            return await with_retries(
-                question,
-                max_retries=self.max_retries if retries is None else retries,
-                on_loading=_nothing if wait_for_loading else None,
-            )
-        except Exception as error:
-            where = replace(self.where(), timeout_s=timeout_s or self.timeout)
-            raise failures.translate(error, where) from failures.safe_cause(error, where)
-
-    def _not_here(self, verb: str, hint: str, error: BaseException | None = None) -> NotHere:
-        return NotHere(
-            f"{self.where().server} at {self.base_url} has no endpoint to {verb} with.",
-            hint=f"{hint}.",
-            base_url=self.base_url,
-            model=self.model,
-            server_says=getattr(error, "server_says", None),
-        )
-
-    async def _with_served(self, client: AsyncOpenAI, error: ModelNotFound) -> MambaError:
-        """The same error with the list of what the server has, where it can be had."""
-        try:
-            served = await self._served(client)
-        except MambaError:
-            return error
-        fuller = ModelNotFound(
-            error.model or self.model,
-            base_url=self.base_url,
-            served=served,
-            hint=error.hint,
-            server_says=error.server_says,
-        )
-        fuller.status, fuller.partial = error.status, error.partial
-        return fuller
 
     def _warn_of_other_model(self, builder: GenerationBuilder, asked: str) -> None:
         answered = builder.model
@@ -575,72 +431,5 @@ class OpenAICompatibleBackend:
         return Run(call, name=f"{name} {self.base_url}").result()
 
 
-async def _listing(client: AsyncOpenAI, timeout_s: float) -> tuple[Any, Mapping[str, str]]:
-    from pydantic_core import from_json
-
-    async with asyncio.timeout(timeout_s):
-        response = await _http.send(client, "/models", method="GET")
-        try:
-            data = await response.aread()
-        finally:
-            await response.aclose()
-    try:
-        return from_json(data), response.headers
-    except ValueError:
-        return data.decode("utf-8", "replace"), response.headers
-
-
-def checked_base_url(base_url: Any) -> str:
-    """The address without a trailing slash.
-
-    Raises:
-        BadInput: If it has no http or https scheme, no host, or a path that is an endpoint's.
-    """
-    if not isinstance(base_url, str) or not base_url.strip():
-        raise BadInput(f"base_url must be an address such as 'http://localhost:8000/v1'; this is {base_url!r}.")
-    url = base_url.strip().rstrip("/")
-    try:
-        parts = urlsplit(url)
-        _ = parts.port
-    except ValueError as error:
-        raise BadInput(f"base_url is no address: {base_url!r} ({error}).") from error
-    if "@" in url:
-        raise BadInput(
-            "base_url holds a user name or a password, which would be shown wherever the address is.",
-            hint='Pass it as headers={"Authorization": "Basic ..."}, or a key as api_key=...',
-        )
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise BadInput(
-            f"base_url must begin with http:// or https://; this is {base_url!r}.",
-            hint=f"Did you mean 'http://{url}'?" if "://" not in url else None,
-        )
-    if parts.query or parts.fragment:
-        raise BadInput(
-            f"base_url must end with its path; this one goes on with {'?' if parts.query else '#'}.",
-            hint=f"Use base_url={parts._replace(query='', fragment='').geturl()!r}.",
-        )
-    for ending in ("/chat/completions", "/completions", "/models", "/embeddings"):
-        if parts.path.endswith(ending):
-            raise BadInput(
-                f"base_url ends in {ending}, which is one endpoint of the server.",
-                hint=f"Use base_url={url.removesuffix(ending)!r}.",
-                base_url=url,
-            )
-    return url
-
-
-def _revealed(key: Any) -> str | None:
-    if key is None:
-        return None
-    value = key.get_secret_value() if hasattr(key, "get_secret_value") else key
-    if not isinstance(value, str):
-        raise BadInput(f"api_key must be text; this is {type(value).__name__}.")
-    return value or None
-
-
 def _ignore(_event: StreamEvent) -> None:
-    pass
-
-
-def _nothing() -> None:
     pass

@@ -60,8 +60,8 @@ def translate(error: BaseException, where: Where) -> MambaError:
     chain = _chain(error)
     names = {cls.__name__ for link in chain for cls in type(link).__mro__}
     text = readable(_innermost_text(chain), where)
-    if "APIResponseValidationError" in names or "JSONDecodeError" in names:
-        return no_openai_api(where, text)
+    if names & {"NoJson", "APIResponseValidationError", "JSONDecodeError"}:
+        return no_openai_api(where, str(error))
     if names & {"ProxyError", "ClientProxyConnectionError", "ClientHttpProxyError"}:
         return proxy_in_the_way(where, reason=text)
     if is_tls(error):
@@ -75,14 +75,12 @@ def translate(error: BaseException, where: Where) -> MambaError:
     if "ConnectionTimeoutError" in names:  # aiohttp's; the openai client's ConnectTimeout says nothing of the kind
         return _unreachable(
             where,
-            f"No connection to {where.host}:{where.port} came about in time.",
+            f"No connection to {where.place} came about in time.",
             "Is the address right, and is the machine on? A firewall may be dropping the call.",
         )
     refused = any(isinstance(link, ConnectionRefusedError) for link in chain)
     if not refused and (no_route := [link for link in chain if isinstance(link, OSError) and link.errno in NO_ROUTE]):
-        return _unreachable(
-            where, f"There is no way to {where.host}:{where.port} ({no_route[0].strerror}).", "Check the network."
-        )
+        return _unreachable(where, f"There is no way to {where.place} ({no_route[0].strerror}).", "Check the network.")
     if names & {"ConnectError", "ClientConnectorError", "ConnectionRefusedError"}:
         return _unreachable(where)
     if names & {"TimeoutException", "TimeoutError", "APITimeoutError"}:
@@ -103,8 +101,21 @@ def safe_cause(error: BaseException, where: Where) -> BaseException | None:
     return None if where.key and any(where.key in str(link) for link in _chain(error)) else error
 
 
-def timed_out(where: Where, *, after_first_byte: bool = False) -> ServerTimeout:
-    """Silence for longer than the timeout."""
+def timed_out(where: Where, *, after_first_byte: bool = False, loading_s: float | None = None) -> ServerTimeout:
+    """Silence for longer than the timeout.
+
+    Args:
+        where: Which server was silent.
+        after_first_byte: Whether a part of the answer had come.
+        loading_s: How long it was waited for, where the server said that it was loading the model.
+    """
+    if loading_s is not None:
+        return ServerTimeout(
+            f"{where.server} at {where.base_url} was still loading {where.model} after {loading_s:.0f} s.",
+            hint="Look at its log: it may be short of memory. A model that is loaded beforehand answers at once.",
+            base_url=where.base_url,
+            model=where.model,
+        )
     seconds = f"{where.timeout_s:g} s" if where.timeout_s is not None else "the timeout"
     since = "went silent in the middle of its answer for" if after_first_byte else "did not answer within"
     return ServerTimeout(
@@ -145,15 +156,15 @@ def _tls(where: Where, text: str) -> ServerUnreachable:
     if "certificate" in text.lower():
         return _unreachable(
             where,
-            f"The certificate of {where.host}:{where.port} is not trusted ({text}).",
+            f"The certificate of {where.place} is not trusted ({text}).",
             "Point the environment variable SSL_CERT_FILE to a file that has it.",
         )
-    return _unreachable(where, f"{where.host}:{where.port} does not speak TLS.", "Use http://, not https://.")
+    return _unreachable(where, f"{where.place} does not speak TLS.", "Use http://, not https://.")
 
 
 def _unreachable(where: Where, message: str | None = None, hint: str | None = None) -> ServerUnreachable:
     if message is None:
-        message = f"Nothing is listening on {where.host}:{where.port}."
+        message = f"Nothing is listening on {where.place}."
         by_port = (kind for kind in kinds().values() if f":{where.port}/" in (kind.default_url or ""))
         kind = where.kind or next(by_port, None)
         start = kind.start if kind else "Start the server"

@@ -52,6 +52,11 @@ class Where:
         return urlsplit(self.base_url).hostname or ""
 
     @property
+    def place(self) -> str:
+        """Host and port, as in an address."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
     def port(self) -> int:
         """The port, the scheme's own where the address names none."""
         parts = urlsplit(self.base_url)
