@@ -248,22 +248,22 @@ def make_model(steps: Steps, mode: OutputMode) -> OpenAIChatModel:
         max_retries=0,
         http_client=httpx2.AsyncClient(transport=_transport(steps.answer), trust_env=False),
     )
+    reasoning_field = REASONING_FIELDS.get(backend.server)
     profile = OpenAIModelProfile(
         default_structured_output_mode=mode,
         supports_json_schema_output=True,
         supports_json_object_output=True,
+        openai_chat_thinking_field=reasoning_field,
+        openai_chat_send_back_thinking_parts="auto" if reasoning_field else False,
     )
     if backend.server == "openai":
         return OpenAIChatModel(backend.model, provider=OpenAIProvider(openai_client=client), profile=profile)
-    reasoning_field = REASONING_FIELDS.get(backend.server)
     local = OpenAIModelProfile(
         openai_supports_strict_tool_definition=False,
         # Strict templates take one system message, at the start.
         openai_chat_supports_multiple_system_messages=False,
         supports_inline_system_prompts=False,
         default_framing_announcement="never",
-        openai_chat_thinking_field=reasoning_field,
-        openai_chat_send_back_thinking_parts="auto" if reasoning_field else False,
     )
     return OpenAIChatModel(
         backend.model,

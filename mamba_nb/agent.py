@@ -115,7 +115,7 @@ class Agent(Generic[OutputT]):
         system: str | Callable[..., Any] | None = None,
         tools_mode: ToolsMode = "native",
         retries: int = 1,
-        max_steps: int | None = 50,
+        max_steps: int | None = 20,
         **options: Any,
     ) -> None:
         if tools_mode not in TOOLS_MODES:

@@ -22,13 +22,11 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from inspect import Parameter, Signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeAlias, final
-from urllib.parse import urlsplit
 
 from pydantic import (
     BaseModel,
@@ -48,6 +46,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from mamba_nb import _address
 from mamba_nb.errors import SettingsError, closest
 
 if TYPE_CHECKING:
@@ -60,18 +59,6 @@ EnvFile: TypeAlias = str | os.PathLike[str]
 PREFIX = "MAMBA_"
 CONFIG_VARIABLE = "MAMBA_CONFIG"
 _DOTENV = Path(".env")
-
-# Paths of endpoints that people paste with the address; the client adds them itself.
-_ENDPOINTS = ("/chat/completions", "/completions", "/embeddings", "/responses")
-
-
-class _Refused(ValueError):
-    """A value broke a rule; the field and the value are added by whoever knows them."""
-
-    def __init__(self, rule: str, hint: str | None = None) -> None:
-        super().__init__(rule)
-        self.rule = rule
-        self.hint = hint
 
 
 class _Origin(NamedTuple):
@@ -184,7 +171,7 @@ class ModelBackendSettings(_Section):
     @field_validator("base_url")
     @classmethod
     def _address(cls, value: str) -> str:
-        return _address(value)
+        return _address.checked(value)
 
     @field_validator("api_key")
     @classmethod
@@ -365,38 +352,10 @@ def check_base_url(base_url: str) -> str:
         'http://localhost:8000/v1'
     """
     try:
-        if not isinstance(base_url, str):
-            raise _Refused("must be text such as http://localhost:11434/v1")
-        return _address(base_url.strip())
-    except _Refused as error:
+        return _address.checked(base_url)
+    except _address.Refused as error:
         problem = error
     raise SettingsError(f"base_url {problem.rule}. What came: {_shown('base_url', base_url)}.", hint=problem.hint)
-
-
-def _address(value: str) -> str:
-    value = value.rstrip("/")
-    scheme, colon, _ = value.partition("://")
-    if not colon or scheme.lower() not in ("http", "https"):
-        bare = re.sub(f"({'|'.join(_ENDPOINTS)})$", "", value.lstrip("/:"))
-        guess = bare and not colon and "@" not in bare and not re.match(r"https?\b|[a-z]+:(?!\d)", bare)
-        hint = f"Did you mean http://{bare}?" if guess else None
-        raise _Refused("must start with http:// or https://", hint)
-    if "@" in value:  # anywhere: a password may hold /, ? and #
-        raise _Refused("must not contain @: no user name, no password", "Give the server's key as api_key=.")
-    try:
-        parts = urlsplit(value)
-        host, port = parts.hostname, parts.port
-    except ValueError:  # a bracket that is not closed, a port that is no number
-        raise _Refused("must have a host, and a port from 1 to 65535 where it has one") from None
-    if not host or port == 0 or re.search(r"[\s\\<>\"'{}|^`]", value):
-        raise _Refused("must have a host, and a port from 1 to 65535 where it has one")
-    if parts.query or parts.fragment or value[-1] in "?#":
-        raise _Refused("must end with its path: no ? and no #", f"Use {re.split('[?#]', value)[0].rstrip('/')}")
-    for endpoint in _ENDPOINTS:
-        if value.lower().endswith(endpoint):
-            kept = value[: -len(endpoint)].rstrip("/")
-            raise _Refused(f"must stop before {endpoint}, which the client adds itself", f"Use {kept}")
-    return value
 
 
 def _given(sections: Mapping[str, Any]) -> _Layer:
@@ -540,25 +499,28 @@ def _refusal(section: type[_Section], error: ValidationError, origins: Mapping[s
             hints.append(f"Its options are {', '.join(section.model_fields)}.")
             continue
         cause = item.get("ctx", {}).get("error")
-        rule = cause.rule if isinstance(cause, _Refused) else f"must be {section.model_fields[field].description}"
+        rule = (
+            cause.rule if isinstance(cause, _address.Refused) else f"must be {section.model_fields[field].description}"
+        )
         came = (
             f"{_shown(field, item['input'])}, from {origins[field]}"
             if field in origins
             else _shown(field, item["input"])
         )
         lines.append(f"{section._title}.{field} {rule}. What came: {came}.")
-        if isinstance(cause, _Refused) and cause.hint:
-            hints.append(cause.hint)
+        if refused and refused.hint:
+            hints.append(refused.hint)
     return SettingsError("\n".join(lines), hint=" ".join(dict.fromkeys(hints)) or None)
 
 
 def _shown(field: str, value: Any) -> str:
     if field == "api_key" or isinstance(value, SecretStr):
         return "a value that is not shown"
-    if field == "base_url" and isinstance(value, str):
-        value = re.sub(r"[?#].*", "?***", re.sub(r"^([a-zA-Z]+://)?.*@", r"\1***@", value))
-    text = repr(value)
-    return text if len(text) <= 100 else f"{text[:99]}…"
+    return _address.shown(value) if field == "base_url" else _shortened(repr(value))
+
+
+def _shortened(text: str, most: int = 100) -> str:
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def _unknown_argument(name: str) -> SettingsError:

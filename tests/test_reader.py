@@ -6,6 +6,7 @@ so, otherwise put together from its source or documentation.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from itertools import pairwise
 
@@ -649,6 +650,41 @@ class TestFaults:
     def test_bytes_that_are_no_utf8_become_a_replacement(self):
         generation, reader = read(b'data: {"choices":[{"index":0,"delta":{"content":"a\xc3"}}]}\n\n')
         assert generation.text == "a\N{REPLACEMENT CHARACTER}" and reader.malformed == 0
+
+
+MEMBERS = ["choices", "delta", "message", "content", "index", "finish_reason", "tool_calls", "function", "name"]
+MEMBERS += ["arguments", "id", "usage", "prompt_tokens", "completion_tokens_details", "logprobs", "reasoning", "model"]
+ODD = st.recursive(
+    st.one_of(
+        st.none(), st.booleans(), st.integers(-2, 2), st.floats(), st.sampled_from(["", "a", "<think>", "\ud83d"])
+    ),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(MEMBERS), inner, max_size=4),
+    max_leaves=10,
+)
+
+
+class TestOddReplies:
+    """Members of the wrong type, anywhere: nothing of it may end in an exception but a fault of the stream."""
+
+    CHUNKS = st.one_of(
+        ODD,
+        st.builds(lambda odd: {"choices": odd}, ODD),
+        st.builds(lambda odd: {"usage": odd, "model": odd}, ODD),
+        st.builds(lambda odd: {"choices": [{"delta": odd, "logprobs": odd, "finish_reason": odd}]}, ODD),
+        st.builds(lambda odd: delta(tool_calls=[odd, {"index": odd, "id": odd, "function": odd}]), ODD),
+        st.builds(lambda odd: delta(content=odd, reasoning=odd, refusal=odd), ODD),
+    )
+
+    @given(chunks=st.lists(CHUNKS, max_size=4), body=ODD)
+    @settings(max_examples=150, deadline=None)
+    def test_they_are_skipped_or_a_fault(self, chunks, body):
+        stream = "".join(f"data: {json.dumps(chunk)}\n\n" for chunk in chunks)
+        with contextlib.suppress(StreamFault):
+            generation, reader = read(stream)
+            json.dumps(generation.to_dict()).encode()
+            assert reader.model is None or isinstance(reader.model, str)
+        with contextlib.suppress(StreamFault):
+            StreamReader().whole(body, 1.0)
 
 
 class TestWholeReplies:

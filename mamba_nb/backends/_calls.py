@@ -45,10 +45,11 @@ class CallReader:
     def feed(self, piece: Mapping[str, Any], at_s: float) -> ToolCallDelta:
         """Read one piece, which belongs to the call at its index, or begins a new one."""
         function = piece.get("function")
-        function = function if isinstance(function, Mapping) else {}
+        function = function if isinstance(function, dict) else {}
         name, given_id = str(function.get("name") or ""), str(piece.get("id") or "")
         arguments = _as_text(function.get("arguments"))
         wire = piece.get("index")
+        wire = wire if isinstance(wire, int) else None
         place = self._at.get(wire) if wire is not None else len(self._calls) - 1
         if place is None or place < 0 or self._begins_anew(self._calls[place], wire, name, given_id):
             place = len(self._calls)

@@ -117,8 +117,8 @@ class StreamReader:
         Raises:
             StreamFault: If it is an error, or no completion.
         """
-        choices = body.get("choices") if isinstance(body, Mapping) else None
-        if not choices or not isinstance(choices[0], Mapping) or body.get("error"):
+        choices = body.get("choices") if isinstance(body, dict) else None
+        if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict) or body.get("error"):
             raise StreamFault(body)
         chunk = {**body, "choices": [{**choices[0], "delta": choices[0].get("message")}]}
         events: list[StreamEvent] = []
@@ -162,14 +162,14 @@ class StreamReader:
     def _chunk(self, chunk: Mapping[str, Any], at_s: float, events: list[StreamEvent]) -> None:
         if chunk.get("error") or chunk.get("object") == "error":
             raise StreamFault(chunk)
-        if self.model is None:
-            self.model = chunk.get("model") or None
+        if self.model is None and isinstance(model := chunk.get("model"), str):
+            self.model = model or None
         if choices := chunk.get("choices"):
             self._choice(choices, at_s, events)
         elif choices is None and isinstance(chunk.get("message") or chunk.get("detail"), str):
             raise StreamFault(chunk)  # an error without an envelope
         usage = chunk.get("usage")
-        if usage and isinstance(usage, Mapping):
+        if usage and isinstance(usage, dict):
             self._usage(usage, at_s, events)
         for name in ("timings", "system_fingerprint", "metrics", "stats"):
             if (fact := chunk.get(name)) is not None:
@@ -181,19 +181,21 @@ class StreamReader:
     def _choice(self, choices: Any, at_s: float, events: list[StreamEvent]) -> None:
         """The first choice seen is the answer; others, of a request for several (`n`), are left out."""
         for choice in choices if isinstance(choices, list) else ():
-            if not isinstance(choice, Mapping):
+            if not isinstance(choice, dict):
                 continue
             index = choice.get("index") or 0
-            if self._choice_index is None:
-                self._choice_index = index
             if index != self._choice_index:
-                continue
+                if self._choice_index is not None:
+                    continue
+                self._choice_index = index
             delta = choice.get("delta")
-            if delta and isinstance(delta, Mapping):
+            if delta and isinstance(delta, dict):
                 self._delta(delta, at_s, events)
             logprobs = choice.get("logprobs")
-            if logprobs and isinstance(logprobs, Mapping):
-                self.logprobs = (self.logprobs or []) + list(logprobs.get("content") or ())
+            if isinstance(logprobs, dict) and isinstance(content := logprobs.get("content"), list):
+                if self.logprobs is None:
+                    self.logprobs = []
+                self.logprobs += content
             if (reason := choice.get("finish_reason")) and self.finish_reason is None:
                 events += self._think.flush(at_s)
                 self.finish_reason = str(reason)
@@ -218,9 +220,10 @@ class StreamReader:
         refusal = delta.get("refusal")
         if refusal and isinstance(refusal, str):
             events.append(TextDelta(at_s, refusal))
-        for piece in delta.get("tool_calls") or ():
-            if isinstance(piece, Mapping):
-                events.append(self._calls.feed(piece, at_s))
+        if calls := delta.get("tool_calls"):
+            for piece in calls if isinstance(calls, list) else ():
+                if isinstance(piece, dict):
+                    events.append(self._calls.feed(piece, at_s))
 
     def _mended(self, field: str, text: str) -> str:
         """The text with surrogate pairs joined; a first half at its end waits for the next piece."""
@@ -231,22 +234,23 @@ class StreamReader:
         return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
     def _usage(self, usage: Mapping[str, Any], at_s: float, events: list[StreamEvent]) -> None:
-        prompt, completion = usage.get("prompt_tokens"), usage.get("completion_tokens")
+        prompt, completion = _count(usage, "prompt_tokens"), _count(usage, "completion_tokens")
         if not prompt and not completion:
             return  # older Ollama fills usage with zeros on every chunk
         counts = Usage(
             prompt_tokens=prompt,
             completion_tokens=completion,
-            cached_tokens=_member(usage.get("prompt_tokens_details"), "cached_tokens"),
-            reasoning_tokens=_member(usage.get("completion_tokens_details"), "reasoning_tokens"),
+            cached_tokens=_count(usage.get("prompt_tokens_details"), "cached_tokens"),
+            reasoning_tokens=_count(usage.get("completion_tokens_details"), "reasoning_tokens"),
         )
         events.append(UsageReport(at_s, counts))
 
 
 def _text_of_parts(content: Any) -> str:
     parts = content if isinstance(content, list) else ()
-    return "".join(str(part.get("text") or "") for part in parts if isinstance(part, Mapping))
+    return "".join(str(part.get("text") or "") for part in parts if isinstance(part, dict))
 
 
-def _member(details: Any, name: str) -> Any:
-    return details.get(name) if isinstance(details, Mapping) else None
+def _count(counts: Any, name: str) -> int | None:
+    value = counts.get(name) if isinstance(counts, dict) else None
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None

@@ -29,8 +29,8 @@ class ThinkSplitter:
 
     def feed(self, text: str, at_s: float, events: list[StreamEvent]) -> None:
         """Append the events of a piece of content; what may be the begin of a tag is held back."""
-        if self._state == "answer":
-            events.append(TextDelta(at_s, text))
+        if self._state == "answer" or (self._state == "untagged" and not self._held and "<" not in text):
+            events.append(TextDelta(at_s, text))  # nearly every piece goes this way
             return
         first = len(events)
         if self._held:

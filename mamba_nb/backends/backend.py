@@ -11,9 +11,9 @@ from urllib.parse import urlsplit
 
 from mamba_nb import _http
 from mamba_nb._bridge import Run, foreign, io
-from mamba_nb.backends._address import checked_base_url, revealed
 from mamba_nb.backends._builder import GenerationBuilder
 from mamba_nb.backends._exchange import Exchange
+from mamba_nb.backends._given import checked_base_url, revealed
 from mamba_nb.backends._params import checked, merged, to_wire
 from mamba_nb.backends._prompt import Prompt, messages_from
 from mamba_nb.backends._questions import Questions
