@@ -499,9 +499,8 @@ def _refusal(section: type[_Section], error: ValidationError, origins: Mapping[s
             hints.append(f"Its options are {', '.join(section.model_fields)}.")
             continue
         cause = item.get("ctx", {}).get("error")
-        rule = (
-            cause.rule if isinstance(cause, _address.Refused) else f"must be {section.model_fields[field].description}"
-        )
+        refused = cause if isinstance(cause, _address.Refused) else None
+        rule = refused.rule if refused else f"must be {section.model_fields[field].description}"
         came = (
             f"{_shown(field, item['input'])}, from {origins[field]}"
             if field in origins
