@@ -35,6 +35,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from functools import partial
 from typing import Any
 
 __all__ = [
@@ -122,6 +123,9 @@ class MissingExtra(MambaError, ImportError):
             f"{what} needs {package}, which is not installed.",
             hint=f'Install it with: pip install "mamba_nb[{extra}]"',
         )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return partial(type(self), package="", extra=""), ("",), {**self.__dict__, "args": self.args}
 
 
 class BackendClosed(MambaError, RuntimeError):
@@ -221,7 +225,7 @@ class ModelNotFound(ServerError, LookupError):
         self.served = served
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _restore_model_not_found, (self.model, self.base_url, self.served, self.hint, self.server_says)
+        return partial(type(self), base_url=self.base_url or ""), (self.model,), {**self.__dict__, "args": self.args}
 
 
 class AuthenticationFailed(ServerError, PermissionError):
@@ -274,9 +278,3 @@ def closest(name: str, known: Iterable[str]) -> str | None:
 def _listed(names: tuple[str, ...], most: int = 12) -> str:
     shown = ", ".join(names[:most])
     return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
-
-
-def _restore_model_not_found(
-    model: str, base_url: str, served: tuple[str, ...], hint: str | None, server_says: str | None
-) -> ModelNotFound:
-    return ModelNotFound(model, base_url=base_url, served=served, hint=hint, server_says=server_says)

@@ -369,6 +369,27 @@ class TestTools:
         assert run.partial.tool_calls[0].error == "ZeroDivisionError: division by zero"
         assert len(bodies(server)) == 1
 
+    def test_of_two_tools_at_once_the_one_that_fails_ends_the_run_and_the_other(self, server, backend):
+        server.enqueue(Script(tool_calls=[call("wait"), call("fail")]))
+        cancelled = threading.Event()
+
+        async def wait() -> None:
+            """Wait."""
+            try:
+                await asyncio.sleep(LONG_S)
+            finally:
+                cancelled.set()
+
+        def fail() -> None:
+            """Fail."""
+            raise LookupError("no such thing")
+
+        run = Agent(backend, tools=[wait, fail]).run("Go")
+        with pytest.raises(LookupError, match="no such thing"):
+            run.result(LONG_S)
+        assert cancelled.wait(LONG_S)
+        assert all(used.error is not None for used in run.partial.tool_calls)
+
     def test_a_call_of_an_unknown_tool_is_sent_back(self, server, backend):
         server.enqueue(Script(tool_calls=[call("subtract", a=1, b=2)]))
         result = Agent(backend, tools=[add]).run_sync("Go")
@@ -661,6 +682,14 @@ class TestStreaming:
 
         assert asyncio.run(main()) == ("It is done.", "It is done.")
         assert run_sync(agent.run("Go")).output == "It is done."
+
+    def test_reasoning_that_shows_only_by_its_end_is_taken_back(self, server, backend):
+        server.script = Script(reasoning="Hm so", text="Yes.", reasoning_field="think_close_only")
+        run = Agent(backend).run_stream("Go")
+        kinds = [type(event).__name__ for event in run]
+        assert kinds == ["StepStarted", "TextDelta", "TextDelta", "ReasoningEnded", "TextDelta"]
+        assert run.result().output == "Yes."
+        assert run.result().generations[0].reasoning == "Hm so"
 
     @pytest.mark.parametrize(("style", "sent_back"), [("vllm", {"reasoning": "Hm so"}), (None, {})])
     def test_reasoning_goes_back_only_where_the_servers_field_is_known(self, server, style, sent_back):

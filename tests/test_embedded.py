@@ -30,6 +30,7 @@ from tiny_model import write_tiny_model
 
 from mamba_nb import embedded
 from mamba_nb._bridge import io
+from mamba_nb.backends import create_embedded_backend
 from mamba_nb.embedded import Engine, EngineSpec, ensure_engine, plan_engine, start_engine
 from mamba_nb.errors import BadInput, EngineError, MissingExtra, WeightsMissing, WrongLoop
 from mamba_nb.settings import EmbeddedSettings
@@ -520,3 +521,17 @@ def test_the_built_in_model_gives_a_sensible_answer() -> None:
     assert ignoring["usage"]["prompt_tokens"] == reply["usage"]["prompt_tokens"]
     assert "tool_calls" not in ignoring["choices"][0]["message"]
     assert engine.declared["supports_tools"].value is False
+
+
+def test_a_backend_answers_again_after_its_engine_was_stopped_or_killed(tiny: Path) -> None:
+    with create_embedded_backend(tiny, n_ctx=256, slots=1) as backend:
+        first = backend.base_url
+        assert backend.ask("Hi", max_tokens=4).status == "done"
+        embedded.stop()
+        assert backend.ask("Hi", max_tokens=4).status == "done"
+        (engine,) = embedded.status()
+        os.kill(engine.pid, signal.SIGKILL)
+        wait_until(lambda: not runs(engine.pid))
+        assert backend.ask("Hi", max_tokens=4).status == "done"
+        assert backend.base_url != first
+        assert backend.profile.fact("supports_tools").source == "declared"

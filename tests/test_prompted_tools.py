@@ -11,12 +11,12 @@ from pydantic import BaseModel
 from pydantic_ai import ModelRetry
 from pydantic_ai.output import ToolOutput
 
-from mamba_nb import Agent
+from mamba_nb import Agent, embedded
 from mamba_nb._prompted_tools import AnswerStream, Prompted, prompted, read
 from mamba_nb.agent import AgentError
 from mamba_nb.backends import Fact, OpenAICompatibleBackend, create_embedded_backend
-from mamba_nb.errors import WeightsMissing
-from mamba_nb.records import TextDelta
+from mamba_nb.errors import ToolsNotSupported, WeightsMissing
+from mamba_nb.records import ReasoningEnded, TextDelta
 from mamba_nb.testing import Script, ScriptedServer
 
 TEXT = {"type": "string"}
@@ -358,6 +358,15 @@ class TestAgent:
         texts = [event.text for event in run if isinstance(event, TextDelta)]
         assert texts == ["Take", " an", " umbrella."]
 
+    def test_reasoning_that_shows_only_by_its_end_is_no_part_of_the_answer(self, server, backend):
+        server.script = Script(
+            reasoning='{"answer": "Hm"', text='{"answer": "Yes."}', reasoning_field="think_close_only"
+        )
+        run = Agent(backend, tools=[get_weather], tools_mode="prompted").run_stream("Umbrella?")
+        texts = [event for event in run if isinstance(event, TextDelta | ReasoningEnded)]
+        assert isinstance(texts[-2], ReasoningEnded) and texts[-1].text == "Yes."
+        assert run.result().output == "Yes."
+
     def test_structured_output_is_the_answers_schema(self, server, backend):
         class City(BaseModel):
             name: str
@@ -415,12 +424,24 @@ class TestAgent:
 
 @pytest.mark.real_model
 def test_the_built_in_model_calls_a_tool_and_answers_with_its_result():
+    weather = {"Oslo": "-3 °C, snow", "Lisbon": "24 °C, sunny"}
+
+    def get_weather(city: str) -> str:
+        """The weather in a city now."""
+        return weather.get(city, "unknown")
+
     try:
-        backend = create_embedded_backend(temperature=0, max_tokens=100, download=False)
+        backend = create_embedded_backend(temperature=0, max_tokens=60, timeout=120.0, download=False)
     except WeightsMissing as error:
         pytest.skip(f"the built-in model's weights are not here: {error}")
-    with backend:
-        agent = Agent(backend, tools=[get_weather], tools_mode="prompted")
-        found = agent.run_sync("What is the weather in Paris?")
-    assert [(used.name, used.arguments) for used in found.tool_calls] == [("get_weather", {"city": "Paris"})]
-    assert "rain" in found.output.lower()
+    try:
+        with pytest.raises(ToolsNotSupported, match="declared"):
+            Agent(backend, tools=[get_weather])
+        found = Agent(backend, tools=[get_weather], tools_mode="prompted").run_sync("What is the weather in Oslo?")
+    finally:
+        backend.close()
+        embedded.stop(backend.model)
+    assert [(used.name, used.arguments, used.result) for used in found.tool_calls] == [
+        ("get_weather", {"city": "Oslo"}, "-3 °C, snow")
+    ]
+    assert "snow" in found.output

@@ -6,13 +6,12 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from mamba_nb.backends.backend import OpenAICompatibleBackend
+from mamba_nb.backends.embedded import EmbeddedBackend
 from mamba_nb.backends.names import parse_model_name
-from mamba_nb.backends.profiles import Fact
 from mamba_nb.servers.kinds import kinds
 from mamba_nb.servers.lmstudio import LOCAL_MODEL
 
 if TYPE_CHECKING:
-    from mamba_nb.embedded import Engine
     from mamba_nb.settings import AgentSettings
 
 __all__ = [
@@ -85,7 +84,7 @@ def create_embedded_backend(
     from mamba_nb import embedded
 
     engine = embedded.start_engine(model, n_ctx=n_ctx, slots=slots, threads=threads, download=download)
-    return _embedded_backend(engine, options)
+    return EmbeddedBackend(engine, **options)
 
 
 def backend_for(name: str, settings: AgentSettings | None = None, **options: Any) -> OpenAICompatibleBackend:
@@ -109,7 +108,7 @@ def backend_for(name: str, settings: AgentSettings | None = None, **options: Any
         from mamba_nb import embedded
 
         engine = embedded.start_engine(parsed.model, settings=settings.embedded if settings else None)
-        return _embedded_backend(engine, options)
+        return EmbeddedBackend(engine, **options)
     if parsed.server is not None:
         return _create(parsed.server, parsed.model or LOCAL_MODEL, options)
     from mamba_nb.settings import AgentSettings
@@ -127,19 +126,6 @@ def backend_for(name: str, settings: AgentSettings | None = None, **options: Any
 
 def _create(server: str, model: str, options: dict[str, Any]) -> OpenAICompatibleBackend:
     return OpenAICompatibleBackend(model, **{"base_url": kinds()[server].default_url, "server": server, **options})
-
-
-def _embedded_backend(engine: Engine, options: dict[str, Any]) -> OpenAICompatibleBackend:
-    backend = OpenAICompatibleBackend(
-        engine.model, engine.base_url, api_key=engine.api_key, server="embedded", **options
-    )
-    backend.slots = engine.slots
-    backend.declared = {
-        name: Fact(value=fact.value, source="declared", evidence=fact.evidence)
-        for name, fact in engine.declared.items()
-        if fact.value is not None
-    }
-    return backend
 
 
 def _server_by_address(base_url: str) -> str | None:

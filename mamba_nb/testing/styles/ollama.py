@@ -77,11 +77,17 @@ def _tags(server: ScriptedServer, request: LoggedRequest) -> Reply:
 
 
 def _ps(server: ScriptedServer, request: LoggedRequest) -> Reply:
-    """The models in memory; one that is just being loaded is among them already."""
-    expires = (datetime.now(UTC) + timedelta(minutes=5)).isoformat()
+    """The models in memory; one that is just being loaded is among them already, with an end that moves on."""
+    ends = [(model, datetime.fromtimestamp(server.created, UTC)) for model in server.loaded_models]
+    ends += [(model, datetime.now(UTC)) for model in server.room.loading]
     entries = [
-        {**_native(server, model), "expires_at": expires, "size_vram": 0, "context_length": server.context_length}
-        for model in [*server.loaded_models, *server.room.loading]
+        {
+            **_native(server, model),
+            "expires_at": (end + timedelta(minutes=5)).isoformat(),
+            "size_vram": 0,
+            "context_length": server.context_length,
+        }
+        for model, end in ends
     ]
     return Reply(200, {"models": entries})
 

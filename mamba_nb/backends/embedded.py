@@ -1,0 +1,52 @@
+"""The embedded engine as a backend: it finds its engine again, or a new one, before every request."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from mamba_nb.backends.backend import OpenAICompatibleBackend
+from mamba_nb.backends.profiles import Fact
+
+if TYPE_CHECKING:
+    from openai import AsyncOpenAI
+
+    from mamba_nb.embedded import Engine
+
+__all__ = ["EmbeddedBackend"]
+
+
+class EmbeddedBackend(OpenAICompatibleBackend):
+    """A backend for the embedded engine; made by `create_embedded_backend`.
+
+    An engine that was stopped, or died, is started again by the next request, on another port and with another
+    key; after a fork the child starts its own.
+
+    Args:
+        engine: A running engine.
+        **options: Anything that OpenAICompatibleBackend takes besides model, address and key.
+    """
+
+    def __init__(self, engine: Engine, **options: Any) -> None:
+        super().__init__(engine.model, engine.base_url, api_key=engine.api_key, server="embedded", **options)
+        self._follow(engine)
+
+    async def _ready(self) -> AsyncOpenAI:
+        from mamba_nb.embedded import ensure_engine
+
+        self._check_open()
+        engine = await ensure_engine(self._spec)
+        if engine.base_url != self.base_url:
+            self._client = None  # its connections died with the engine
+            self._follow(engine)
+        return await super()._ready()
+
+    def _follow(self, engine: Engine) -> None:
+        self._spec = engine.spec
+        self.base_url = self._questions.base_url = engine.base_url
+        self._key = self._questions.key = engine.api_key
+        self.slots = engine.slots
+        self.declared = {
+            name: Fact(value=fact.value, source="declared", evidence=fact.evidence)
+            for name, fact in engine.declared.items()
+            if fact.value is not None
+        }
