@@ -6,7 +6,7 @@
 
 In go a model, tools and a prompt; out comes a `Run` of events whose result is an `AgentResult`. The loop (tools,
 retries, structured output) is pydantic-ai's, on the loop for foreign code: async tools run there, sync tools each in a
-thread. Every request to the model goes through the backend (`_agent_model`), so its errors, retries, patience and
+thread. Every request to the model goes through the backend (`_agent.model`), so its errors, retries, patience and
 figures are the backend's. pydantic-ai is imported when an Agent is made.
 """
 
@@ -16,13 +16,21 @@ import asyncio
 import contextlib
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias
 
 from mamba_nb import _bridge
-from mamba_nb._agent_model import DaemonThreads, OutputMode, Steps, make_model
-from mamba_nb._agent_result import (
-    AgentError,
+from mamba_nb._agent.input import (
+    backend_from,
+    check_count,
+    checked_tools,
+    content_from,
+    engine_from,
+    history_from,
+    name_of,
+)
+from mamba_nb._agent.model import DaemonThreads, OutputMode, Steps, make_model
+from mamba_nb._agent.progress import Progress
+from mamba_nb._agent.result import (
     AgentEvent,
     AgentResult,
     AgentUsage,
@@ -35,17 +43,13 @@ from mamba_nb._agent_result import (
 )
 from mamba_nb._bridge import Run
 from mamba_nb.backends._params import checked
-from mamba_nb.backends._prompt import messages_from
 from mamba_nb.backends.backend import OpenAICompatibleBackend
-from mamba_nb.backends.factories import _server_by_address, backend_for
-from mamba_nb.errors import BadInput, MambaError, ToolsNotSupported, closest
+from mamba_nb.errors import AgentError, BadInput, MambaError, ToolsNotSupported, closest
 from mamba_nb.settings import AgentSettings
 
 if TYPE_CHECKING:
-    from pydantic_ai import Agent as PydanticAgent
-    from pydantic_ai.messages import ModelMessage, ToolCallPart, UserContent
+    from pydantic_ai.messages import ModelMessage, UserContent
     from pydantic_ai.output import OutputSpec
-    from pydantic_ai.run import AgentRun
 
 __all__ = [
     "Agent",
@@ -124,9 +128,9 @@ class Agent(Generic[OutputT]):
                 f"tools_mode must be one of {', '.join(TOOLS_MODES)}; this is {tools_mode!r}."
                 + (f" Did you mean {near!r}?" if near else "")
             )
-        _check_count("retries", retries, 0)
-        _check_count("max_steps", max_steps, 1)
-        tools = _checked_tools(tools)
+        check_count("retries", retries, 0)
+        check_count("max_steps", max_steps, 1)
+        tools = checked_tools(tools)
         self._params: Mapping[str, Any] = {}
         self._owns_backend = not isinstance(model, OpenAICompatibleBackend)
         if isinstance(model, OpenAICompatibleBackend):
@@ -136,14 +140,14 @@ class Agent(Generic[OutputT]):
                 raise BadInput(f"{given} is the backend's: give it where the backend is made.")
             self.backend, self._params = model, checked(options)
         else:
-            self.backend = _backend(model, settings, options)
+            self.backend = backend_from(model, settings, options)
         self._tools_mode = tools_mode
-        self._tool_names = [_name_of(tool) for tool in tools]
+        self._tool_names = [name_of(tool) for tool in tools]
         self._text_output = output_type is str
         self._mode: OutputMode | None = None
         self._max_steps = max_steps
         self._check_tools(stacklevel=3)
-        self._engine = _engine(tools=tools, output_type=output_type, instructions=system, retries=retries)
+        self._engine = engine_from(tools=tools, output_type=output_type, instructions=system, retries=retries)
 
     # the verbs
 
@@ -174,11 +178,11 @@ class Agent(Generic[OutputT]):
             BadInput: If an argument is wrong; nothing has been sent then.
             ToolsNotSupported: If it has become known that this model cannot call tools.
         """
-        content = _content(prompt, message_history)
-        history = _history(message_history)
+        content = content_from(prompt, message_history)
+        history = history_from(message_history)
         wanted = {**self.backend.params, **self._params, **checked(params)}
         self._check_tools(stacklevel=None)
-        progress: list[_Progress[OutputT]] = []
+        progress: list[Progress[OutputT]] = []
 
         async def work(run: Run[AgentEvent, AgentResult[OutputT]]) -> AgentResult[OutputT]:
             def on_state(state: str) -> None:
@@ -192,11 +196,11 @@ class Agent(Generic[OutputT]):
                 began=run.started,
                 prompted=self._tools_mode == "prompted",
             )
-            progress.append(_Progress(steps, history))
+            progress.append(Progress(steps, history))
             return await self._work(content, history, deps, progress[0])
 
         def partial() -> AgentResult[Any] | None:
-            return progress[0].result(None, "stopped") if progress else None
+            return progress[0].result() if progress else None
 
         return Run(work, name=f"agent {self.backend.model}", on=_bridge.foreign, partial=partial)
 
@@ -263,7 +267,7 @@ class Agent(Generic[OutputT]):
         content: str | Sequence[UserContent] | None,
         history: list[ModelMessage],
         deps: Any,
-        progress: _Progress[OutputT],
+        progress: Progress[OutputT],
     ) -> AgentResult[OutputT]:
         from pydantic_ai import UsageLimits
 
@@ -287,15 +291,15 @@ class Agent(Generic[OutputT]):
                                 async for event in events:
                                     progress.note(event)
             assert going.result is not None
-            return progress.result(going.result.output, "done")
+            return progress.done(going.result.output)
         except Exception as failure:
-            progress.end_open_calls(failure)
+            progress.failed(failure)
             error = self._ours(failure, progress)
             if error is failure and progress.steps.failure is None:
                 raise  # a tool's own, with its own traceback
         raise error  # out of `except`: the wrapper must not hang on our error as its context
 
-    def _ours(self, failure: Exception, progress: _Progress[OutputT]) -> Exception:
+    def _ours(self, failure: Exception, progress: Progress[OutputT]) -> Exception:
         """The failure as this package's error; one that a tool raised stays what it is."""
         from pydantic_ai import exceptions
 
@@ -314,7 +318,7 @@ class Agent(Generic[OutputT]):
         else:
             return failure
         if isinstance(error, AgentError):
-            error.partial = progress.result(None, "failed")
+            error.partial = progress.result()
         return error
 
     def _explained(self, failure: Exception) -> tuple[str, str | None]:
@@ -380,179 +384,6 @@ class Agent(Generic[OutputT]):
                 ToolsClaimedMissing,
                 stacklevel=stacklevel,
             )
-
-
-class _Progress(Generic[OutputT]):
-    """What a run has come to: its steps, its tool calls and its messages."""
-
-    def __init__(self, steps: Steps, history: list[ModelMessage]) -> None:
-        self.steps = steps
-        self.history = history
-        self.going: AgentRun[Any, OutputT] | None = None
-        self._open: dict[str, int] = {}
-
-    def note(self, event: Any) -> None:
-        """Take in pydantic-ai's event of a tool's call or result, and emit ours."""
-        from pydantic_ai.messages import FunctionToolCallEvent, FunctionToolResultEvent
-
-        steps = self.steps
-        if isinstance(event, FunctionToolCallEvent):
-            part = event.part
-            use = ToolUse(
-                step=steps.step,
-                id=part.tool_call_id,
-                name=part.tool_name,
-                arguments=_arguments(part),
-                at_s=steps.now_s(),
-            )
-            self._open[use.id] = len(steps.tool_uses)
-            steps.tool_uses.append(use)
-            steps.on_state(f"calling {use.name}")
-            steps.emit(ToolCalled(use.at_s, use.step, use.id, use.name, use.arguments))
-        elif isinstance(event, FunctionToolResultEvent) and event.tool_call_id in self._open:
-            result = event.part
-            fine = result.outcome == "success"
-            self._close(
-                event.tool_call_id,
-                result=result.content if fine else None,
-                error=None if fine else result.model_response_str(wrap_if_error=False),
-            )
-
-    def end_open_calls(self, failure: Exception) -> None:
-        """The run failed: say so of the calls that have no result."""
-        said = f"{type(failure).__name__}: {failure}" if len(self._open) == 1 else "the run failed before it returned"
-        for call_id in list(self._open):
-            self._close(call_id, result=None, error=said)
-
-    def _close(self, call_id: str, *, result: Any, error: str | None) -> None:
-        steps, place = self.steps, self._open.pop(call_id)
-        use, at_s = steps.tool_uses[place], steps.now_s()
-        steps.tool_uses[place] = replace(use, result=result, error=error, took_s=at_s - use.at_s)
-        steps.emit(ToolReturned(at_s, use.step, call_id, use.name, result, error))
-
-    def result(self, output: Any, status: Literal["done", "failed", "stopped"]) -> AgentResult[OutputT]:
-        """The record of what there is so far."""
-        going = self.going
-        return AgentResult(
-            output=output,
-            messages=list(going.all_messages()) if going is not None else list(self.history),
-            new_messages=list(going.new_messages()) if going is not None else [],
-            tool_calls=tuple(self.steps.tool_uses),
-            generations=self.steps.all_generations(),
-            status=status,
-        )
-
-
-def _backend(model: str | None, settings: AgentSettings | None, options: dict[str, Any]) -> OpenAICompatibleBackend:
-    if settings is None:
-        settings = AgentSettings()
-    elif not isinstance(settings, AgentSettings):
-        raise BadInput(
-            f"settings must be AgentSettings; this is {type(settings).__name__}.",
-            hint='For example AgentSettings(model_backend={"model": "llama3.2"}).',
-        )
-    chosen = settings.model_backend
-    if model is None:
-        options.setdefault("server", _server_by_address(options.get("base_url", chosen.base_url)))
-        return OpenAICompatibleBackend.from_settings(settings, **options)
-    if not isinstance(model, str):
-        raise BadInput(f"model must be a name or a backend; this is {type(model).__name__}.")
-    given = {
-        "temperature": chosen.temperature,
-        "max_tokens": chosen.max_tokens,
-        "timeout": chosen.timeout,
-        "max_retries": chosen.max_retries,
-    }
-    return backend_for(model, settings, **{**given, **options})
-
-
-def _engine(*, tools: Sequence[Any], **options: Any) -> PydanticAgent[Any, Any]:
-    import pydantic_ai.models.openai  # noqa: F401 - now, and not on the loop at the first run
-    from pydantic_ai import Agent as PydanticAgent
-    from pydantic_ai.exceptions import UserError
-
-    try:
-        return PydanticAgent(tools=tools, **options)
-    except UserError as error:
-        raise BadInput(str(error)) from error
-
-
-def _checked_tools(tools: Any) -> list[Any]:
-    if isinstance(tools, str | Mapping) or not isinstance(tools, Sequence):
-        raise BadInput(
-            f"tools must be a list of functions; this is {type(tools).__name__}.",
-            hint="Write tools=[get_weather].",
-        )
-    for tool in tools:
-        if not callable(tool) and not hasattr(tool, "function_schema"):
-            raise BadInput(f"A tool is a function or a pydantic_ai.Tool; this is {type(tool).__name__}: {tool!r}.")
-    return list(tools)
-
-
-def _name_of(tool: Any) -> str:
-    return str(getattr(tool, "name", None) or getattr(tool, "__name__", None) or type(tool).__name__)
-
-
-def _check_count(name: str, value: Any, least: int) -> None:
-    if value is None and name == "max_steps":
-        return
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise BadInput(f"{name} must be a whole number from {least}; this is {value!r}.")
-
-
-def _content(prompt: Any, history: Any) -> str | list[UserContent] | None:
-    """The prompt in pydantic-ai's form; paths, bytes and addresses become images."""
-    from pydantic_ai.messages import BinaryContent, ImageUrl
-
-    if prompt is None and history:
-        return None
-    if isinstance(prompt, str):
-        messages_from(prompt)  # refuses an empty one
-        return prompt
-    if not isinstance(prompt, Sequence) or isinstance(prompt, bytes) or not prompt:
-        raise BadInput(
-            f"A prompt is text, or a list that mixes text and images; this is {type(prompt).__name__}.",
-            hint="An earlier conversation goes into message_history.",
-        )
-    content: list[UserContent] = []
-    for part in messages_from([{"role": "user", "content": list(prompt)}])[0]["content"]:
-        if part["type"] == "text":
-            content.append(part["text"])
-        elif part["type"] == "image_url":
-            url = part["image_url"]["url"]
-            content.append(BinaryContent.from_data_uri(url) if url.startswith("data:") else ImageUrl(url=url))
-        else:
-            raise BadInput(f"A prompt's parts are text and images; this is {part['type']!r}.")
-    return content
-
-
-def _history(given: Any) -> list[ModelMessage]:
-    """The conversation as pydantic-ai's messages."""
-    from pydantic import ValidationError
-    from pydantic_ai.messages import ModelMessagesTypeAdapter, ModelRequest, ModelResponse
-
-    if given is None:
-        return []
-    if isinstance(given, AgentResult):
-        return list(given.messages)
-    try:
-        if isinstance(given, str | bytes):
-            return ModelMessagesTypeAdapter.validate_json(given)
-        if isinstance(given, Sequence) and all(isinstance(item, ModelRequest | ModelResponse) for item in given):
-            return list(given)
-        return ModelMessagesTypeAdapter.validate_python(given)
-    except ValidationError as error:
-        raise BadInput(
-            f"message_history is not a conversation: {error.errors(include_url=False)[0]['msg']}.",
-            hint="Hand back an earlier result, or its .messages.",
-        ) from error
-
-
-def _arguments(part: ToolCallPart) -> Mapping[str, Any] | str:
-    try:
-        return part.args_as_dict(raise_if_invalid=True)
-    except ValueError:
-        return part.args_as_json_str()
 
 
 def _why_refused(cause: BaseException | None) -> str:

@@ -10,6 +10,7 @@ resembles, so code that never heard of this package (`except ConnectionError`) s
     +-- BackendClosed            RuntimeError       a verb was used after close()
     +-- WrongLoop                RuntimeError       a blocking call where it could never return
     +-- RunStopped               RuntimeError       the work was cancelled; what finished is in .partial
+    +-- AgentError               RuntimeError      the model came to no usable answer; .partial has the steps
     +-- ToolsNotSupported        ValueError         this model cannot call tools on this server
     +-- NotHere                  NotImplementedError  this server has no such endpoint
     +-- EngineError              RuntimeError       the embedded engine did not start or died
@@ -39,6 +40,7 @@ from functools import partial
 from typing import Any
 
 __all__ = [
+    "AgentError",
     "AuthenticationFailed",
     "BackendClosed",
     "BadInput",
@@ -146,6 +148,16 @@ class RunStopped(MambaError, RuntimeError):
     def __init__(self, message: str, *, partial: Any = None, hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
         self.partial = partial
+
+
+class AgentError(MambaError, RuntimeError):
+    """The model did not come to an answer that can be used; the cause says more.
+
+    Attributes:
+        partial: The `AgentResult` so far: messages, tool calls and generations; its output is None.
+    """
+
+    partial: Any = None
 
 
 class ToolsNotSupported(MambaError, ValueError):

@@ -12,7 +12,8 @@ from pydantic_ai import ModelRetry
 from pydantic_ai.output import ToolOutput
 
 from mamba_nb import Agent, embedded
-from mamba_nb._prompted_tools import AnswerStream, Prompted, prompted, read
+from mamba_nb._agent.prompted_replies import AnswerStream, read
+from mamba_nb._agent.prompted_tools import Prompted, prompted
 from mamba_nb.agent import AgentError
 from mamba_nb.backends import Fact, OpenAICompatibleBackend, create_embedded_backend
 from mamba_nb.errors import ToolsNotSupported, WeightsMissing

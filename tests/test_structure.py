@@ -31,7 +31,7 @@ FLOORS: list[set[str]] = [
     {"embedded"},
     {"backends"},
     {"probes"},
-    {"doctor", "compare", "agent", "_agent_model", "_agent_result", "_prompted_tools"},
+    {"doctor", "compare", "agent", "_agent"},
     {"display"},
     {"widgets", "magics", "pandas", "cli", "quickstart", "__main__"},
 ]
@@ -102,7 +102,7 @@ class TestDirections:
 
     @pytest.mark.parametrize("path", [path for path in MODULES if room_of(path) in CORE], ids=lambda path: path.name)
     def test_no_core_module_loads_a_heavy_library_when_imported(self, path):
-        if room_of(path) in ("_agent_model", "_prompted_tools"):  # loaded with the first Agent that is made
+        if room_of(path) == "_agent":  # loaded with the first Agent that is made
             return
         assert not {name.split(".")[0] for name in imports_of(path)} & OUTSIDE
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from mamba_nb import _http
-from mamba_nb._bridge import Run, foreign, io
+from mamba_nb._bridge import Run, foreign, io, refuse_on_private_loops
 from mamba_nb.backends._builder import GenerationBuilder
 from mamba_nb.backends._exchange import Exchange
 from mamba_nb.backends._given import checked_base_url, revealed
@@ -194,6 +194,7 @@ class OpenAICompatibleBackend:
             ServerError: Whatever went wrong with the server; what had come is in `.partial`.
             KeyboardInterrupt: On an interrupt; the server sees the connection close.
         """
+        refuse_on_private_loops("ask", "use `await backend.stream(...)`")
         return self.stream(prompt, system=system, **params).result()
 
     def list_models(self) -> list[str]:

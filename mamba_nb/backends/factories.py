@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from mamba_nb.backends.backend import OpenAICompatibleBackend
 from mamba_nb.backends.embedded import EmbeddedBackend
 from mamba_nb.backends.names import parse_model_name
-from mamba_nb.servers.kinds import kinds
+from mamba_nb.servers.kinds import kind_by_address, kinds
 from mamba_nb.servers.lmstudio import LOCAL_MODEL
 
 if TYPE_CHECKING:
@@ -119,19 +119,10 @@ def backend_for(name: str, settings: AgentSettings | None = None, **options: Any
         "api_key": chosen.api_key,
         "timeout": chosen.timeout,
         "max_retries": chosen.max_retries,
-        "server": _server_by_address(chosen.base_url),
+        "server": kind_by_address(chosen.base_url),
     }
     return OpenAICompatibleBackend(parsed.model or name, **{**given, **options})
 
 
 def _create(server: str, model: str, options: dict[str, Any]) -> OpenAICompatibleBackend:
     return OpenAICompatibleBackend(model, **{"base_url": kinds()[server].default_url, "server": server, **options})
-
-
-def _server_by_address(base_url: str) -> str | None:
-    """The kind of server whose own default address this is; only 11434 and 1234 are nobody else's."""
-    for name in ("ollama", "lmstudio"):
-        url = kinds()[name].default_url
-        if url in (base_url, base_url.replace("127.0.0.1", "localhost")):
-            return name
-    return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from mamba_nb._bridge import Run, wait_with_ticks
+from mamba_nb._bridge import Run, refuse_on_private_loops, wait_with_ticks
 from mamba_nb.compare.engine import Engine, GridEvent
 from mamba_nb.compare.plan import ModelLike, make_plan
 from mamba_nb.records import Comparison
@@ -71,6 +71,7 @@ def compare(
         params={"seed": seed, **params},
     )
     engine = Engine(plan)
+    refuse_on_private_loops("compare", "use `await start_compare(...)`")
     from mamba_nb.display.live import choose_view
 
     view = choose_view(live, engine.panels)

@@ -13,7 +13,17 @@ from functools import cache
 from typing import Any, TypeAlias
 from urllib.parse import urlsplit
 
-__all__ = ["Fetch", "Kind", "is_same_model", "kind_from_models", "kind_from_reply", "kind_of", "kinds", "root_of"]
+__all__ = [
+    "Fetch",
+    "Kind",
+    "is_same_model",
+    "kind_by_address",
+    "kind_from_models",
+    "kind_from_reply",
+    "kind_of",
+    "kinds",
+    "root_of",
+]
 
 Fetch: TypeAlias = Callable[[str], Awaitable[Any]]
 
@@ -104,6 +114,15 @@ def is_same_model(asked: str, answered: str) -> bool:
     if answered.startswith(asked):  # a tag that was left out, a date, LM Studio's variant
         return re.fullmatch(r":latest|-\d{4}|-\d{4}-?\d\d-?\d\d|@[\w.-]+", answered[len(asked) :]) is not None
     return answered.removesuffix(".gguf").endswith("/" + asked.removesuffix(".gguf"))
+
+
+def kind_by_address(base_url: str) -> str | None:
+    """The name of the kind whose own default address this is, or None; only 11434 and 1234 are nobody else's."""
+    for name in ("ollama", "lmstudio"):
+        url = kinds()[name].default_url
+        if url in (base_url, base_url.replace("127.0.0.1", "localhost")):
+            return name
+    return None
 
 
 def root_of(base_url: str) -> str:

@@ -22,7 +22,7 @@ HERE = Path.cwd()
 ALL_STREAM = """() => {
     const panels = [...document.querySelectorAll('.jp-Notebook .mn-panel')].slice(-3);
     return panels.length === 3 && panels.every(panel => panel.textContent.includes('streaming')
-        && panel.querySelector('.mn-answer')?.textContent.length > 100);
+        && panel.querySelector('.mn-answer')?.textContent.length > 60);
 }"""
 
 

@@ -6,10 +6,11 @@ message, calls and results in the history are plain messages, and the schema lea
     {"tool": "get_weather", "arguments": {"city": "Paris"}}
     {"answer": "It rains."}                  or an object, where the answer has a schema of its own
 
-`read` turns the reply back into a call or an answer. Everything here is written for the smallest models, and its words
-were chosen by what a model of 135 million parameters does with them: the tool's name comes first and its arguments
-after it, each tool is shown as the very reply that calls it, one call a reply, and a call that was answered already is
-not made again (`Prompted.repeats`). The caller then asks for an answer alone, in plain text where the answer is text.
+`prompted_replies.read` turns the reply back into a call or an answer. Everything here is written for the smallest
+models, and its words were chosen by what a model of 135 million parameters does with them: the tool's name comes first
+and its arguments after it, each tool is shown as the very reply that calls it, one call a reply, and a call that was
+answered already is not made again (`Prompted.repeats`). The caller then asks for an answer alone, in plain text where
+the answer is text.
 
 Dicts in, dicts out, in OpenAI's form. Nothing here knows an agent or a server.
 """
@@ -19,11 +20,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pydantic_core import from_json
+if TYPE_CHECKING:
+    from mamba_nb._agent.prompted_replies import Reply
 
-__all__ = ["AnswerStream", "Prompted", "Reply", "prompted", "read"]
+__all__ = ["Prompted", "prompted"]
 
 TEXT: Mapping[str, Any] = {"type": "string"}
 HEAD = "You can use tools. Reply in JSON with one of these:"
@@ -50,26 +52,14 @@ class Prompted:
     answer: Mapping[str, Any] | None
     made: frozenset[str] = field(default_factory=frozenset)
 
+    @property
+    def answers_in_text(self) -> bool:
+        """Whether the answer is text, in JSON or plain."""
+        return _is_text(self.answer)
+
     def repeats(self, reply: Reply) -> bool:
         """Whether the reply is a call that was made already, with the same arguments, and has its result."""
         return reply.tool is not None and self.answer is not None and _key(reply.tool, reply.arguments) in self.made
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reply:
-    """What the model chose.
-
-    Attributes:
-        tool: The tool's name, or None for an answer.
-        arguments: The call's arguments as JSON text; cut short where the reply was.
-        answer: The answer's text, or its JSON text where the answer has a schema; empty for a call.
-        cut: Whether the reply ended before its JSON did.
-    """
-
-    tool: str | None = None
-    arguments: str = ""
-    answer: str = ""
-    cut: bool = False
 
 
 def prompted(body: Mapping[str, Any], *, answer_only: bool = False) -> Prompted:
@@ -98,68 +88,6 @@ def prompted(body: Mapping[str, Any], *, answer_only: bool = False) -> Prompted:
         answer=answer,
         made=_made(body["messages"]),
     )
-
-
-def read(text: str, request: Prompted) -> Reply:
-    """Read the model's reply.
-
-    A reply that is no such JSON (a server that ignores `response_format`) is the answer as it stands.
-    """
-    value, cut = _json_in(text)
-    if request.response_format is None and (cut or not isinstance(value, Mapping) or [*value] != ["answer"]):
-        return Reply(answer=text.strip())
-    if isinstance(value, Mapping):
-        if isinstance(value.get("tool"), str):
-            arguments = value.get("arguments")
-            if cut:
-                _, _, rest = text.partition('"arguments"')
-                return Reply(tool=value["tool"], arguments=rest.lstrip(" \t\r\n:"), cut=True)
-            return Reply(tool=value["tool"], arguments=json.dumps({} if arguments is None else arguments))
-        if "answer" in value:
-            answer = value["answer"]
-            if not isinstance(answer, str) or not _is_text(request.answer):
-                answer = _json(answer)
-                if cut:  # its own end is missing, and must stay missing
-                    answer = text.partition('"answer"')[2].lstrip(" \t\r\n:")
-            return Reply(answer=answer, cut=cut)
-    return Reply(answer=text.strip(), cut=cut)
-
-
-class AnswerStream:
-    """Gives the answer's text out as it grows, where the answer is text; of a call, and of JSON, it gives nothing."""
-
-    def __init__(self, request: Prompted) -> None:
-        self._wanted = _is_text(request.answer)
-        self._plain = request.response_format is None
-        self._text = ""
-        self._given = 0
-
-    def feed(self, piece: str) -> str:
-        """The text of the answer that the piece adds."""
-        self._text += piece
-        if not self._wanted:
-            return ""
-        if self._plain:
-            return self._new(self._text.lstrip())
-        try:
-            value = from_json(self._text, allow_partial="trailing-strings")
-        except ValueError:
-            return ""
-        answer = value.get("answer") if isinstance(value, Mapping) else None
-        return self._new(answer) if isinstance(answer, str) else ""
-
-    def rest(self, reply: Reply) -> str:
-        """What `feed` has not given yet, once the reply was read."""
-        return self._new(reply.answer) if reply.tool is None else ""
-
-    def restart(self) -> None:
-        """What came so far was no answer."""
-        self._text, self._given = "", 0
-
-    def _new(self, answer: str) -> str:
-        new = answer[self._given :]
-        self._given += len(new)
-        return new
 
 
 # the system message
@@ -367,18 +295,3 @@ def _parsed(text: str) -> Any:
         return json.loads(text)
     except ValueError:
         return text
-
-
-def _json_in(text: str) -> tuple[Any, bool]:
-    """The JSON object in the text, and whether its end is missing; None where there is no object."""
-    start = text.find("{")
-    if start < 0:
-        return None, False
-    try:
-        return json.JSONDecoder(strict=False).raw_decode(text, start)[0], False
-    except ValueError:
-        pass
-    try:
-        return from_json(text[start:], allow_partial="trailing-strings"), True
-    except ValueError:
-        return None, False

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, Generic, TypeAlias
 
 from typing_extensions import TypeVar
 
-from mamba_nb.errors import MambaError
 from mamba_nb.records import Generation, ReasoningDelta, ReasoningEnded, Status, TextDelta
 
 if TYPE_CHECKING:
@@ -235,16 +234,6 @@ class AgentResult(Generic[OutputT]):
         lines = [visible(str(self.output)) if self.status == "done" else self.status]
         lines += [f"  step {call.step}: {one_line(str(call))}" for call in self.tool_calls]
         return {"text/plain": "\n".join([*lines, " · ".join(self._figures())])}
-
-
-class AgentError(MambaError, RuntimeError):
-    """The model did not come to an answer that can be used; the cause says more.
-
-    Attributes:
-        partial: The `AgentResult` so far: messages, tool calls and generations; its output is None.
-    """
-
-    partial: AgentResult[Any] | None = None
 
 
 def _total(counts: Any) -> int | None:

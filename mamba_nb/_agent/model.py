@@ -10,7 +10,7 @@ Why so, and not a `Model` of our own: the mapping is some thousands of lines tha
 next (retry notes, instruction changes, framing, file parts), and what a subclass of `Model` must handle is private. The
 seam used here, a client's transport, is public in both libraries, and what crosses it is OpenAI's wire format.
 
-Tools for models that have none (`tools_mode="prompted"`) are added at the same seam, by `_prompted_tools`.
+Tools for models that have none (`tools_mode="prompted"`) are added at the same seam, by `_agent.prompted_tools`.
 """
 
 from __future__ import annotations
@@ -24,10 +24,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from mamba_nb import _bridge
-from mamba_nb._agent_result import AgentError, AgentEvent, StepStarted, ToolUse
-from mamba_nb._prompted_tools import AnswerStream, Prompted, Reply, prompted, read
+from mamba_nb._agent.prompted_replies import AnswerStream, Reply, read
+from mamba_nb._agent.prompted_tools import Prompted, prompted
+from mamba_nb._agent.result import AgentEvent, StepStarted, ToolUse
 from mamba_nb.backends._params import PARAMS, checked
-from mamba_nb.errors import MambaError
+from mamba_nb.errors import AgentError, MambaError
 from mamba_nb.records import Generation, Message, ReasoningDelta, ReasoningEnded, StreamEvent, TextDelta
 
 if TYPE_CHECKING:
