@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 from mamba_nb.backends.backend import OpenAICompatibleBackend
 from mamba_nb.backends.profiles import Fact
+from mamba_nb.errors import ServerUnreachable
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
     from mamba_nb.embedded import Engine
+    from mamba_nb.records import Generation
 
 __all__ = ["EmbeddedBackend"]
 
@@ -29,6 +31,17 @@ class EmbeddedBackend(OpenAICompatibleBackend):
     def __init__(self, engine: Engine, **options: Any) -> None:
         super().__init__(engine.model, engine.base_url, api_key=engine.api_key, server="embedded", **options)
         self._follow(engine)
+
+    async def generate(self, *args: Any, **kwargs: Any) -> Generation:
+        """The one request path; an engine that died a moment ago, and was not missed yet, is asked for anew."""
+        address = self.base_url
+        try:
+            return await super().generate(*args, **kwargs)
+        except ServerUnreachable:  # nothing was sent
+            await self._ready()
+            if self.base_url == address:
+                raise
+        return await super().generate(*args, **kwargs)
 
     async def _ready(self) -> AsyncOpenAI:
         from mamba_nb.embedded import ensure_engine
