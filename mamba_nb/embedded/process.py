@@ -119,6 +119,9 @@ class EngineProcess:
                     stdout=subprocess.PIPE,
                     stderr=self._log,
                     bufsize=0,
+                    # Its threads would spin while they wait for each other: where another process wants the cores too,
+                    # as a browser does, that costs it most of its speed.
+                    env={"OMP_WAIT_POLICY": "passive", **os.environ},
                     **_apart(),
                 )
             except OSError as error:
