@@ -112,7 +112,9 @@ def _drawn(charts: list[Any]) -> Any:
             if find_spec("vl_convert") is not None:
                 import vl_convert  # type: ignore[import-not-found, unused-ignore]
 
-                bundle["image/svg+xml"] = vl_convert.vegalite_to_svg(spec)
+                # Measured with another font than the reader's: room for labels that come out wider.
+                roomy = spec["config"] | {"padding": {"left": 40, "right": 16, "top": 8, "bottom": 8}}
+                bundle["image/svg+xml"] = vl_convert.vegalite_to_svg(spec | {"config": roomy})
             return bundle
 
     # A picture travels to places whose theme nobody knows, so it brings its surface and its ink along.
