@@ -57,7 +57,10 @@ def panels(states: Sequence[PanelState], *, live: bool = False) -> str:
         states: One a model, in the order of their colours.
         live: Whether more is to come; then long answers are cut to their end, and boxes follow it.
     """
-    return grid([_panel(_view(state, live), index) for index, state in enumerate(states)])
+    views = [_view(state, live) for state in states]
+    if len({view.model for view in views}) == 1 < len(views):  # variants of one model: repeating it says nothing
+        views = [replace(view, model=view.label) for view in views]
+    return grid([_panel(view, index) for index, view in enumerate(views)])
 
 
 def of_generation(generation: Generation) -> str:
@@ -192,7 +195,7 @@ def _notes_of(generation: Generation) -> list[tuple[str, str]]:
 
 def _panel(view: _View, index: int) -> str:
     name = f"<b><bdi>{esc(view.label)}</bdi></b>"
-    where = [view.model] * (view.model != view.label) + [view.server] * bool(view.server)
+    where = [view.model] * (view.model not in view.label) + [view.server] * bool(view.server)
     state = f'<div class="mn-state">{state_mark(view.state)} {esc(view.state)}</div>'
     quiet = "".join(f' <span class="mn-quiet">·&nbsp;<bdi>{esc(part)}</bdi></span>' for part in where)
     return f"""\
