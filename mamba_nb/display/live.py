@@ -17,6 +17,7 @@ import threading
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+from mamba_nb._frontend import in_notebook
 from mamba_nb.compare.progress import PanelState
 from mamba_nb.display import html, style
 from mamba_nb.display.panels import panels, panels_text
@@ -47,7 +48,7 @@ def choose_view(live: bool | None, states: Sequence[PanelState]) -> View:
     """
     if live is False:
         return NoView()
-    if _in_notebook():
+    if in_notebook():
         on_main_thread = threading.current_thread() is threading.main_thread()
         return HtmlView(states) if on_main_thread or live else NoView()
     return LineView(states) if live or _is_terminal() else NoView()
@@ -140,13 +141,6 @@ class LineView:
 def _line(states: Sequence[PanelState]) -> str:
     words = ((state.state, one_line(state.label, LABEL_CHARS)) for state in states)
     return " · ".join(f"{style.mark(state)[0]} {label} {one_line(state)}" for state, label in words)
-
-
-def _in_notebook() -> bool:
-    """Whether a kernel runs this code: something that takes HTML and can update it."""
-    ipython = sys.modules.get("IPython")
-    shell = ipython.get_ipython() if ipython is not None else None
-    return shell is not None and type(shell).__name__ != "TerminalInteractiveShell"
 
 
 def _is_terminal() -> bool:

@@ -12,6 +12,8 @@ import time
 from types import TracebackType
 from typing import Any, Protocol, Self
 
+from mamba_nb._frontend import in_notebook
+
 QUIET_S = 1.0
 BYTES = "{desc}: {bar} {n_fmt}B of {total_fmt}B, {elapsed}"  # no rate: the download comes in bursts
 
@@ -43,7 +45,7 @@ class Progress:
             self._line.paint(took_s, done)
 
     def _open(self) -> _Line | None:
-        if _in_notebook():
+        if in_notebook():
             return _NotebookLine(self.text, self.total)
         with contextlib.suppress(AttributeError, ValueError):  # a stderr that was closed or replaced
             if sys.stderr.isatty():
@@ -107,9 +109,3 @@ class _NotebookLine:
 
     def close(self) -> None:
         """The last line stays: it says how long it took."""
-
-
-def _in_notebook() -> bool:
-    ipython = sys.modules.get("IPython")
-    shell = ipython.get_ipython() if ipython is not None else None
-    return shell is not None and type(shell).__name__ != "TerminalInteractiveShell"
