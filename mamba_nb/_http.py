@@ -70,8 +70,12 @@ def is_this_machine(host: str) -> bool:
     return address.is_loopback or address.is_unspecified
 
 
-def proxy_for(base_url: str) -> str | None:
-    """The proxy in the environment that a call to this address would take by default, without its credentials.
+def proxy_for(base_url: str, *, credentials: bool = False) -> str | None:
+    """The proxy in the environment that a call to this address would take by default.
+
+    Args:
+        base_url: Where the call goes.
+        credentials: Whether a user name and password in the proxy's address stay there: to use it, not to show it.
 
     Returns:
         None where there is none. This package bypasses it for local hosts; other programs may not.
@@ -83,6 +87,8 @@ def proxy_for(base_url: str) -> str | None:
     if not proxy or proxy_bypass(parts.hostname or ""):
         return None
     parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+    if credentials:
+        return parts.geturl()
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 

@@ -26,7 +26,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 FLOORS: list[set[str]] = [
     {"errors", "records", "metrics", "_address", "_frontend", "_storage"},
     {"settings"},
-    {"_bridge", "_http"},
+    {"_bridge", "_http", "_look"},
     {"servers"},
     {"embedded"},
     {"backends"},

@@ -29,9 +29,11 @@ import re
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 from mamba_nb.errors import BadInput, closest
+from mamba_nb.servers.facts import RANK as _RANK
+from mamba_nb.servers.facts import Fact, Source
 
 __all__ = [
     "FACT_FIELDS",
@@ -43,37 +45,6 @@ __all__ = [
     "list_profiles",
     "register_profile",
 ]
-
-Source: TypeAlias = Literal["unknown", "claimed", "declared", "verified"]
-
-_RANK: dict[str, int] = {"unknown": 0, "claimed": 1, "declared": 2, "verified": 3}
-
-
-@dataclass(frozen=True, slots=True)
-class Fact:
-    """One value and why to believe it.
-
-    Attributes:
-        value: The value, or None where it is unknown.
-        source: `verified`, `declared`, `claimed` or `unknown`.
-        evidence: What said so, in words (an endpoint, a probe's finding, a table), or None.
-        as_of: When it said so, as an ISO 8601 date or time, or None.
-    """
-
-    value: Any
-    source: Source
-    evidence: str | None = None
-    as_of: str | None = None
-
-    def __post_init__(self) -> None:
-        if self.source not in _RANK:
-            raise BadInput(f"A fact's source must be one of {', '.join(_RANK)}. What came: {self.source!r}.")
-
-    @property
-    def rank(self) -> int:
-        """How good the source is: 0 unknown, 1 claimed, 2 declared, 3 verified; a missing value is always 0."""
-        return 0 if self.value is None else _RANK[self.source]
-
 
 _UNKNOWN = Fact(None, "unknown")
 

@@ -1,21 +1,27 @@
 """What one kind of server is like, as data, and the table of the kinds.
 
-A kind's functions get a `Fetch`: an async function from a path at the server's root to the JSON found there,
-which raises where there is none.
+A kind's functions get an `Asking`, the paths of one server; those that a backend calls while it waits get a
+`Fetch`: an async function from a path at the server's root to the JSON found there, which raises where there is none.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache
-from typing import Any, TypeAlias
+from importlib import import_module
+from typing import Any, Literal, Protocol, TypeAlias
 from urllib.parse import urlsplit
+
+from mamba_nb.servers.asking import Asking
+from mamba_nb.servers.facts import ServedModel
+from mamba_nb.servers.pulling import PullProgress
 
 __all__ = [
     "Fetch",
     "Kind",
+    "Sighting",
     "is_same_model",
     "kind_by_address",
     "kind_from_models",
@@ -29,16 +35,70 @@ Fetch: TypeAlias = Callable[[str], Awaitable[Any]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Kind:
-    """One kind of model server.
+class Sighting:
+    """A server told as one of a kind.
 
     Attributes:
-        name: As in `Generation.server` and in model names (`ollama:llama3.2`).
+        kind: The kind's name.
+        certainty: `certain` where a shape is this kind's alone, `likely` where others could copy it by accident,
+            `guess` where little more than the port speaks for it.
+        evidence: What was seen, in words: `GET /lmstudio-greeting is {"lmstudio": true}`.
+        version: The server's version, or None.
+        mode: `router` for a llama.cpp that starts others, else None.
+        needs_key: Whether it refused to answer without a key, or with the one it got.
+    """
+
+    kind: str
+    certainty: Literal["certain", "likely", "guess"]
+    evidence: str
+    version: str | None = None
+    mode: str | None = None
+    needs_key: bool = False
+
+
+class Pull(Protocol):
+    """Download a model on the server; the last item is the end, an error is raised."""
+
+    def __call__(self, asking: Asking, model: str, options: Mapping[str, Any], /) -> AsyncIterator[PullProgress]:
+        """`options` are the server's own (`quantization` for LM Studio)."""
+
+
+class Load(Protocol):
+    """Load a model and wait until it is in memory."""
+
+    async def __call__(
+        self, asking: Asking, model: str, *, context_length: int | None, keep_alive: str | float | None
+    ) -> None:
+        """Raises BadInput for an argument that this kind has no place for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kind:
+    """One kind of model server. A function that is None means: not here.
+
+    Attributes:
+        name: As in `Generation.server`, in model names (`ollama:llama3.2`) and of the file it stands in.
         title: As its makers write it.
         default_url: Its OpenAI address on this machine with its own defaults; None where the port is free.
         start: How to start it, for an error's hint.
+        ports: The ports it listens on by default, the usual one first.
+        api_path: Where its OpenAI paths begin.
         slots: Requests that it works on at once by default.
         one_model_at_a_time: Whether asking for another model may make it unload the one in memory.
+        owned_by: What `owned_by` in its GET /v1/models says and nobody else's does; empty where it tells nothing.
+        recognise: Whether this server is one of the kind, by the shape of its own paths; asks as few as it can.
+        models: The models it has, with all that it declares without a call per model.
+        detail: One model with what takes a call of its own; gets the model as `models` gave it.
+        version: Its version, where `recognise` did not see it.
+        pull: Downloads a model.
+        load: Loads one.
+        unload: Takes one out of memory.
+        count_tokens: Tokens of a whole chat request, its template included: asking, model, messages, tools.
+        tokenize: A text as token ids: asking, model, text.
+        metrics: Its live figures, by names of ours (`requests_running`, `requests_waiting`, `cache_usage`, ...).
+        ignores: Request parameter -> what to do instead, for those its OpenAI route ignores in silence.
+        refuses: Request parameter -> what to do instead, for those its OpenAI route answers with an error.
+        renames: Request parameter -> what it is called here.
         is_loading: Whether the server says that it is loading this model; None where it cannot tell.
         loaded_models: The chat models that are in memory, or None where it cannot tell.
     """
@@ -47,18 +107,57 @@ class Kind:
     title: str
     default_url: str | None
     start: str
+    ports: tuple[int, ...] = ()
+    api_path: str = "/v1"
     slots: int = 1
     one_model_at_a_time: bool = False
+    owned_by: tuple[str, ...] = ()
+    recognise: Callable[[Asking], Awaitable[Sighting | None]] | None = None
+    models: Callable[[Asking], Awaitable[Sequence[ServedModel]]] | None = None
+    detail: Callable[[Asking, ServedModel], Awaitable[ServedModel]] | None = None
+    version: Callable[[Asking], Awaitable[str | None]] | None = None
+    pull: Pull | None = None
+    load: Load | None = None
+    unload: Callable[[Asking, str], Awaitable[None]] | None = None
+    count_tokens: (
+        Callable[[Asking, str, Sequence[Mapping[str, Any]], Sequence[Mapping[str, Any]]], Awaitable[int]] | None
+    ) = None
+    tokenize: Callable[[Asking, str, str], Awaitable[list[int]]] | None = None
+    metrics: Callable[[Asking], Awaitable[Mapping[str, float]]] | None = None
+    ignores: Mapping[str, str] = field(default_factory=dict)
+    refuses: Mapping[str, str] = field(default_factory=dict)
+    renames: Mapping[str, str] = field(default_factory=dict)
     is_loading: Callable[[Fetch, str], Awaitable[bool]] | None = None
     loaded_models: Callable[[Fetch], Awaitable[Sequence[str]]] | None = None
+
+
+# In the order in which they are shown. `compatible` is whatever else speaks the OpenAI protocol.
+NAMES = (
+    "ollama",
+    "vllm",
+    "lmstudio",
+    "llamacpp",
+    "embedded",
+    "sglang",
+    "localai",
+    "jan",
+    "tgi",
+    "llamaswap",
+    "litellm",
+    "koboldcpp",
+    "textgenwebui",
+    "dockermodelrunner",
+    "lemonade",
+    "mlxlm",
+    "openai",
+    "compatible",
+)
 
 
 @cache
 def kinds() -> Mapping[str, Kind]:
     """Every kind by its name."""
-    from mamba_nb.servers import embedded, llamacpp, lmstudio, ollama, openai, vllm
-
-    return {module.KIND.name: module.KIND for module in (ollama, vllm, lmstudio, llamacpp, embedded, openai)}
+    return {name: import_module(f"mamba_nb.servers.{name}").KIND for name in NAMES}
 
 
 def kind_of(name: str | None) -> Kind | None:
@@ -66,26 +165,19 @@ def kind_of(name: str | None) -> Kind | None:
     return kinds().get(name) if name else None
 
 
-# `owned_by` of the entries in GET /v1/models, where it tells the kind. The sources: vLLM
-# entrypoints/serve/engine/protocol.py (ModelCard), llama.cpp server-context.cpp, LM Studio's documentation,
-# Ollama middleware/openai.go (the namespace of the model's name, `library` for those without one).
-_OWNERS = {
-    "vllm": "vllm",
-    "llamacpp": "llamacpp",
-    "organization_owner": "lmstudio",
-    "organization-owner": "lmstudio",
-    "library": "ollama",
-}
-
-
 def kind_from_models(listing: Any, headers: Mapping[str, str]) -> str | None:
     """The kind that a reply of GET /v1/models shows by its shape, or None where it shows none."""
     entries = listing.get("data") if isinstance(listing, Mapping) else None
     for entry in entries or ():
         owner = entry.get("owned_by") if isinstance(entry, Mapping) else None
-        if owner in _OWNERS:
-            return _OWNERS[owner]
+        if isinstance(owner, str) and owner in _owners():
+            return _owners()[owner]
     return kind_from_reply(headers, None)
+
+
+@cache
+def _owners() -> Mapping[str, str]:
+    return {owner: kind.name for kind in kinds().values() for owner in kind.owned_by}
 
 
 def kind_from_reply(headers: Mapping[str, str], fingerprint: str | None) -> str | None:

@@ -9,5 +9,7 @@ KIND = Kind(
     title="llama.cpp",
     default_url="http://localhost:8080/v1",
     start="Start it with `llama-server -m FILE.gguf`",
+    ports=(8080,),
+    owned_by=("llamacpp",),
     slots=4,  # `-np -1`, its default: four slots over one cache
 )

@@ -9,5 +9,7 @@ KIND = Kind(
     title="vLLM",
     default_url="http://localhost:8000/v1",
     start="Start vLLM with `vllm serve MODEL` (it opens its port only when the model is loaded)",
+    ports=(8000,),
+    owned_by=("vllm",),
     slots=4,  # continuous batching; more at once is fine for it, but shares out the speed of each answer
 )

@@ -7,10 +7,11 @@ of each write in the log. Runs on the server's loop.
 from __future__ import annotations
 
 import asyncio
+import inspect
 import json
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ from mamba_nb.testing.events import Event, fragments, to_json
 from mamba_nb.testing.log import LoggedRequest
 from mamba_nb.testing.replies import WORDS, encoded, merged
 from mamba_nb.testing.script import Script
-from mamba_nb.testing.styles.base import Reply, Route
+from mamba_nb.testing.styles.base import Answered, Reply, Route, Streamed
 from mamba_nb.testing.wire import Connection
 
 if TYPE_CHECKING:
@@ -69,6 +70,9 @@ class Answering:
         path = entry.path.partition("?")[0]
         if style.without_v1 and f"/v1{path}" in _V1_PATHS:
             path = f"/v1{path}"
+        for prefix in style.v1_too:
+            if path.startswith(prefix + "/"):
+                path = f"/v1{path.removeprefix(prefix)}"
         if time.monotonic() < server.started_at + server.loading_s and path != "/lmstudio-greeting":
             self._send(connection, entry, style.loading())
             return
@@ -80,11 +84,14 @@ class Answering:
             script = server.script_for(entry, path)
             if script is not None and await self._instead(connection, entry, script):
                 return
-            reply = self._whole_reply(entry, path)
+            reply = await self._reply(entry, path)
             if script is not None:
                 await asyncio.sleep(script.ttft_s)
                 reply = replace(reply, headers={**reply.headers, **script.headers})
-            self._send(connection, entry, reply)
+            if isinstance(reply, Streamed):
+                await self._pass_on(connection, entry, reply)
+            else:
+                self._send(connection, entry, reply)
 
     def _check_key(self, entry: LoggedRequest, path: str) -> Reply | None:
         if self._server.api_key is None or not self._style.guarded(path):
@@ -96,10 +103,43 @@ class Answering:
 
     # Whole answers.
 
-    def _whole_reply(self, entry: LoggedRequest, path: str) -> Reply:
+    async def _reply(self, entry: LoggedRequest, path: str) -> Answered:
+        answered = self._whole_reply(entry, path)
+        return await answered if inspect.isawaitable(answered) else answered
+
+    async def _pass_on(self, connection: Connection, entry: LoggedRequest, streamed: Streamed) -> None:
+        entry.status = streamed.status
+        connection.start(streamed.status, merged(self._server.headers, streamed.headers), length=None)
+        pieces = streamed.pieces
+        try:
+            async for piece in pieces:
+                entry.sent_at.append(time.monotonic())
+                connection.send(piece)
+                await connection.drain()
+        except ConnectionResetError:  # how a route says that the server dies here
+            entry.ended_at = time.monotonic()
+            _end(connection, "cut")
+            return
+        finally:
+            if inspect.isasyncgen(pieces):
+                await pieces.aclose()  # now, and not when the collector finds it: it may hold a slot
+        entry.ended_at = time.monotonic()
+        connection.finish()
+
+    def _whole_reply(self, entry: LoggedRequest, path: str) -> Answered | Awaitable[Answered]:
         routes = self._routes()
-        if (route := routes.get((entry.method, path))) is not None:
-            if entry.method == "POST" and (refusal := self._read_json(entry)) is not None:
+        route = routes.get((entry.method, path))
+        if route is None:
+            route = next(
+                (
+                    found
+                    for (method, known), found in routes.items()
+                    if method == entry.method and known.endswith("/*") and path.startswith(known[:-1])
+                ),
+                None,
+            )
+        if route is not None:
+            if entry.method in ("POST", "DELETE") and (refusal := self._read_json(entry)) is not None:
                 return refusal
             return route(self._server, entry)
         if entry.method == "HEAD" and (route := routes.get(("GET", path))) is not None:
@@ -122,7 +162,7 @@ class Answering:
     def _read_json(self, entry: LoggedRequest) -> Reply | None:
         """Put the JSON body into the log entry, or say what is wrong with it."""
         try:
-            entry.body = json.loads(entry.raw_body)
+            entry.body = json.loads(entry.raw_body or (b"{}" if entry.method == "DELETE" else b""))
         except (ValueError, RecursionError) as error:
             return self._style.bad_json(str(error))
         if not isinstance(entry.body, dict):
@@ -178,6 +218,11 @@ class Answering:
             return
         first = server.models[0] if server.models else "unknown"
         model = served or (asked if asked and not style.names_served_model else first)
+        if style.refuse_chat is not None and (refusal := style.refuse_chat(server, entry)) is not None:
+            self._send(connection, entry, refusal)
+            return
+        if style.play is not None:
+            script = style.play(server, script, body, model)
         async with server.room.enter(model):
             self._answers += 1
             named = model if style.names_served_model or not asked else asked

@@ -19,7 +19,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
-from typing import Literal, Self, TypeAlias
+from typing import Any, Literal, Self, TypeAlias
 
 from mamba_nb.testing import styles
 from mamba_nb.testing.answering import Answering
@@ -60,14 +60,18 @@ class ScriptedServer(Watched):
             style's own.
         embeddings: Whether there is `/v1/embeddings`; None: the style's own.
         embedding_dimensions: Length of the vectors.
-        style: `plain`, `ollama`, `vllm`, `lmstudio` or `llamacpp`: how it words errors and what else it has;
-            or a `Style` of your own.
+        style: `plain`, or the name of a kind of server (`ollama`, `vllm`, `lmstudio`, ...): how it words errors and
+            what else it has; or a `Style` of your own.
+        about: Model -> what this kind of server says of it (`capabilities`, `context_max`, ...); the names are in
+            the style's own docstring. What stands under `""` holds for every model.
+        options: Switches of the style, by the names in its docstring.
         log_path: Where the log is to be had over HTTP, or None for nowhere.
 
     Attributes:
         script: The standing script; another one may be put in its place at any time.
         scripts: The same by model or path.
         created: Start time in seconds since the epoch, as `created` in `/v1/models`.
+        state: What the style keeps while the server runs; empty at every start.
     """
 
     def __init__(
@@ -90,6 +94,8 @@ class ScriptedServer(Watched):
         embeddings: bool | None = None,
         embedding_dimensions: int = 8,
         style: str | styles.Style = "plain",
+        about: Mapping[str, Mapping[str, Any]] | None = None,
+        options: Mapping[str, Any] | None = None,
         log_path: str | None = None,
     ) -> None:
         super().__init__()
@@ -111,6 +117,9 @@ class ScriptedServer(Watched):
         self.unknown_model = unknown_model or self.style.unknown_model
         self.embeddings = self.style.embeddings if embeddings is None else embeddings
         self.embedding_dimensions = embedding_dimensions
+        self.about = {name: dict(known) for name, known in (about or {}).items()}
+        self.options: dict[str, Any] = dict(options or {})
+        self.state: dict[str, Any] = {}
         self.log_path = log_path
         self.created = int(time.time())
         self.started_at = 0.0
@@ -150,6 +159,9 @@ class ScriptedServer(Watched):
         if self._thread is not None:
             raise RuntimeError(f"{self!r} is running already.")
         self.room = ModelRoom(load_s=self.load_s, one_at_a_time=self.one_model_at_a_time, slots=self.slots)
+        self.state = {}
+        if self.style.begin is not None:
+            self.style.begin(self)
         ready: list[BaseException | None] = []
         listening = threading.Event()
         self._thread = threading.Thread(target=self._run, args=(ready, listening), name="scripted-server", daemon=True)
@@ -226,8 +238,8 @@ class ScriptedServer(Watched):
 
     @property
     def base_url(self) -> str:
-        """`http://127.0.0.1:PORT/v1`."""
-        return f"{self.root}/v1"
+        """The OpenAI address: `http://127.0.0.1:PORT/v1` for most."""
+        return self.root + self.style.api_path
 
     # What it says.
 
@@ -255,6 +267,13 @@ class ScriptedServer(Watched):
         return source(request) if callable(source) else source
 
     # Its models.
+
+    def said_of(self, model: str, name: str, default: Any = None) -> Any:
+        """What `about` says of a model under that name, else of every model, else the default."""
+        for known in (self.about.get(model), self.about.get("")):
+            if known is not None and name in known:
+                return known[name]
+        return default
 
     @property
     def peak_answering(self) -> int:

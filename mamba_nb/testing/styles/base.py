@@ -7,17 +7,17 @@ return a `Reply`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from mamba_nb.testing.log import LoggedRequest
-from mamba_nb.testing.script import ReasoningField, ToolCallStyle
+from mamba_nb.testing.script import ReasoningField, Script, ToolCallStyle
 
 if TYPE_CHECKING:
     from mamba_nb.testing.server import ScriptedServer
 
-__all__ = ["Reply", "Route", "Style", "plain_choice"]
+__all__ = ["Reply", "Route", "Streamed", "Style", "plain_choice"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,17 @@ class Reply:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-Route = Callable[["ScriptedServer", LoggedRequest], Reply]
+@dataclass(frozen=True, slots=True)
+class Streamed:
+    """An answer that comes in pieces; each is sent as soon as it is there, as one chunk."""
+
+    pieces: AsyncIterator[bytes]
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+Answered = Reply | Streamed
+Route = Callable[["ScriptedServer", LoggedRequest], Answered | Awaitable[Answered]]
 
 
 def plain_error(
@@ -161,7 +171,12 @@ class Style:
         without_v1: Whether the `/v1` paths are there without the prefix too.
         takes_x_api_key: Whether the key may come as `X-Api-Key`.
         health: Answers `GET /health`, or None where the server has no such path.
-        routes: Further paths, by method and path.
+        routes: Further paths, by method and path; one that ends in `/*` stands for every path below it.
+        api_path: Where its OpenAI paths begin, for `base_url`.
+        v1_too: Further prefixes that mean `/v1`.
+        begin: Called when the server starts, to fill `server.state`.
+        refuse_chat: Looks at a chat request whose model is served; None lets it pass.
+        play: The script as this server would play it for this request: server, script, body, model.
         no_messages: Words the refusal of a chat request whose messages are missing (True) or empty (False);
             None where it is not refused.
     """
@@ -194,6 +209,11 @@ class Style:
     takes_x_api_key: bool = False
     health: Route | None = plain_health
     routes: Mapping[tuple[str, str], Route] = field(default_factory=dict)
+    api_path: str = "/v1"
+    v1_too: tuple[str, ...] = ()
+    begin: Callable[[ScriptedServer], None] | None = None
+    refuse_chat: Callable[[ScriptedServer, LoggedRequest], Reply | None] | None = None
+    play: Callable[[ScriptedServer, Script, Mapping[str, Any], str], Script] | None = None
     error: Callable[..., Reply] = plain_error
     not_found: Callable[[str, str], Reply] = plain_not_found
     not_allowed: Callable[[str, str, Sequence[str]], Reply] = plain_not_allowed

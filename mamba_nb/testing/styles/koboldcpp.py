@@ -1,0 +1,7 @@
+"""koboldcpp: its shapes are to come."""
+
+from __future__ import annotations
+
+from mamba_nb.testing.styles.base import Style
+
+STYLE = Style(name="koboldcpp", owned_by="koboldcpp")

@@ -1,0 +1,7 @@
+"""llamaswap: its shapes are to come."""
+
+from __future__ import annotations
+
+from mamba_nb.testing.styles.base import Style
+
+STYLE = Style(name="llamaswap", owned_by="llamaswap")

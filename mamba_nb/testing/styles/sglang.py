@@ -1,0 +1,7 @@
+"""sglang: its shapes are to come."""
+
+from __future__ import annotations
+
+from mamba_nb.testing.styles.base import Style
+
+STYLE = Style(name="sglang", owned_by="sglang")
