@@ -267,7 +267,13 @@ class RateLimited(ServerError, RuntimeError):
 
 
 class RequestRejected(ServerError, ValueError):
-    """The server refused the request; its own words say why."""
+    """The server refused the request; its own words say why.
+
+    Attributes:
+        lacking: What the model or its server cannot do (`vision`, `thinking`, `embeddings`), or None.
+    """
+
+    lacking: str | None = None
 
 
 class ServerFailed(ServerError, RuntimeError):

@@ -600,9 +600,9 @@ class TestRefusals:
             (
                 400,
                 '"auto" tool choice requires --enable-auto-tool-choice and --tool-call-parser to be set',
-                "--tool-call-parser PARSER",
+                "--tool-call-parser llama3_json",
             ),
-            (400, 'tool_choice="required" requires --tool-call-parser to be set', "--tool-call-parser PARSER"),
+            (400, 'tool_choice="required" requires --tool-call-parser to be set', "--tool-call-parser llama3_json"),
             (500, "tools param requires --jinja flag", "--jinja"),
         ],
     )
@@ -619,8 +619,8 @@ class TestRefusals:
         assert "quota" in translate(status_error(429, body), HERE).hint
 
     def test_another_4xx_is_a_refusal_with_the_servers_words(self):
-        # vLLM 0.32.0, recorded: chat_top_logprobs_without_logprobs.
-        says = "when using `top_logprobs`, `logprobs` must be set to true. (parameter=top_logprobs)"
+        # vLLM 0.32.0, recorded: chat_bad_temperature.
+        says = "temperature must be non-negative, got -1.0. (parameter=temperature, value=-1.0)"
         error = translate(status_error(400, {"error": {"message": says, "code": 400}}), HERE)
         assert type(error) is errors.RequestRejected and isinstance(error, ValueError) and says in error.message
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, TypeAlias
+from typing import Any
 from urllib.parse import urlsplit
 
 from mamba_nb._http import is_local_host, is_openai_host, proxy_for
@@ -17,52 +17,23 @@ from mamba_nb.errors import (
     AuthenticationFailed,
     ContextOverflow,
     EndpointNotFound,
-    ModelNotFound,
     ProxyInTheWay,
     RateLimited,
     RequestRejected,
     ServerError,
     ServerFailed,
-    ToolsNotSupported,
 )
+from mamba_nb.servers.explanations import Said, explained
 from mamba_nb.servers.kinds import root_of
 from mamba_nb.servers.where import Where, is_html, readable
 
 __all__ = ["from_reply", "judged", "no_openai_api", "proxy_in_the_way", "retry_after_s", "server_message"]
 
-OVERFLOW = re.compile(
-    r"exceeds the available context size|maximum context length|longer than the (model's )?context length"
-    r"|n_keep .* n_ctx|context the overflows|Context size has been exceeded"
-    r"|exceed_context_size|cannot be greater than max_model_len|input length exceeds the context",
-    re.IGNORECASE,
-)
-NO_MODEL = re.compile(
-    r"model ['\"`][^'\"`\n]+['\"`] (was )?not found|The model ['\"`][^'\"`\n]+['\"`] does not exist"
-    r"|Invalid model name|model_not_found|no router for requested model|No models loaded|try pulling it first",
-    re.IGNORECASE,
-)
-NO_TOOLS = re.compile(
-    r"does not support tools|requires --enable-auto-tool-choice|requires --tool-call-parser"
-    r"|tools param requires --jinja",
-    re.IGNORECASE,
-)
 WRONG_PATH = re.compile(
     r"^\s*(404 page not found|405 method not allowed|File Not Found|Not Found|Method Not Allowed)\s*$"
     r"|Unexpected endpoint or method",
     re.IGNORECASE,
 )
-CONTEXT_SIZES = (  # the text, then which group is the prompt and which the context
-    (re.compile(r"request \((\d+) tokens\) exceeds the available context size \((\d+) tokens\)"), 1, 2),
-    (re.compile(r"context length is (\d+) tokens.*?at least (\d+)", re.DOTALL), 2, 1),
-    (re.compile(r"context length is (\d+) tokens.*?\((\d+) in the (?:messages|prompt)", re.DOTALL), 2, 1),
-    (re.compile(r"n_keep \((\d+)\) >= n_ctx \((\d+)\)"), 1, 2),
-    (re.compile(r"keep the first (\d+) tokens .*context length of only (\d+) tokens", re.DOTALL), 1, 2),
-    (re.compile(r"input \((\d+) tokens\) is longer than the model's context length \((\d+) tokens\)"), 1, 2),
-    (re.compile(r"maximum context length of (\d+) tokens"), None, 1),
-    (re.compile(r"max_model_len=(\d+)"), None, 1),
-)
-
-Said: TypeAlias = ServerError | ToolsNotSupported
 
 
 def from_reply(payload: Any, where: Where, status: int = 200) -> Said:
@@ -192,12 +163,8 @@ def _judge(status: int, says: str, where: Where, headers: Mapping[str, str]) -> 
         return proxy_in_the_way(where, says)
     says = readable(says, where)
     about: dict[str, Any] = {"base_url": where.base_url, "model": where.model, "server_says": says}
-    if OVERFLOW.search(says):
-        return _overflow(where, says)
-    if NO_TOOLS.search(says):
-        return _no_tools(where, says)
-    if NO_MODEL.search(says):
-        return _no_model(where, says)
+    if (known := explained(says, where)) is not None:
+        return known
     if WRONG_PATH.search(says) or status in (404, 405):
         return _wrong_path(where, says)
     if status in (401, 403):
@@ -212,55 +179,6 @@ def _judge(status: int, says: str, where: Where, headers: Mapping[str, str]) -> 
     if status == 200:
         return ServerFailed(f"{at} reported an error: {says or 'without a word'}", **about)
     return ServerFailed(f"{at} failed ({status}): {says or 'without a word'}", **about)
-
-
-def _overflow(where: Where, says: str) -> ContextOverflow:
-    error = ContextOverflow(
-        f"The prompt does not fit the context that {where.base_url} has in force.",
-        hint="Shorten the prompt, lower max_tokens, or start the server with a larger context "
-        "(`-c` for llama.cpp, `--max-model-len` for vLLM, `--context-length` for LM Studio).",
-        base_url=where.base_url,
-        model=where.model,
-        server_says=says,
-    )
-    for pattern, prompt_group, context_group in CONTEXT_SIZES:
-        if match := pattern.search(says):
-            error.prompt_tokens = int(match.group(prompt_group)) if prompt_group else None
-            error.context = int(match.group(context_group))
-            break
-    return error
-
-
-def _no_tools(where: Where, says: str) -> ToolsNotSupported:
-    if "--enable-auto-tool-choice" in says or "--tool-call-parser" in says:
-        hint = (
-            "Restart it with `--enable-auto-tool-choice --tool-call-parser PARSER` (hermes, llama3_json, mistral, ...)."
-        )
-    elif "--jinja" in says:
-        hint = "Restart llama-server with `--jinja`."
-    else:
-        hint = 'Choose a model whose template has tools, leave the tools out, or use Agent(..., tools_mode="prompted").'
-    return ToolsNotSupported(
-        f"{where.model or 'The model'} cannot call tools at {where.base_url}.",
-        hint=hint,
-        base_url=where.base_url,
-        model=where.model,
-        server_says=says,
-    )
-
-
-def _no_model(where: Where, says: str) -> ModelNotFound:
-    name = where.kind.name if where.kind else None
-    hint = None
-    if "No models loaded" in says:
-        hint = "Load one with `lms load KEY`, or turn on just-in-time loading under Developer, Server settings."
-    elif name == "ollama":
-        hint = f"Install it: `ollama pull {where.model}`."
-    elif name == "vllm":
-        hint = f"Use one of these, or restart vLLM with `--served-model-name {where.model}`."
-    return ModelNotFound(
-        where.model or "(none)", base_url=where.base_url, served=where.served, hint=hint, server_says=says
-    )
 
 
 def _wrong_path(where: Where, says: str, hint: str | None = None) -> EndpointNotFound:
@@ -285,6 +203,16 @@ def _other_path(where: Where) -> str | None:
     return f"The OpenAI address of most servers ends in /v1: try base_url={likely!r}."
 
 
+# Where a kind's key is from, for whoever has to find it.
+KEY_FROM = {
+    "vllm": " It is what vLLM was started with: `--api-key` or VLLM_API_KEY.",
+    "llamacpp": " It is what llama-server was started with: `--api-key` or LLAMA_API_KEY.",
+    "lmstudio": " LM Studio makes it under Developer, Server settings, API tokens.",
+    "jan": " Jan has it under Settings, Local API Server.",
+    "litellm": " LiteLLM calls it a virtual key, or its master key.",
+}
+
+
 def _no_access(status: int, where: Where, says: str) -> AuthenticationFailed:
     at = f"{where.server} at {where.base_url}"
     message = f"{at} wants {'another' if where.key else 'an'} API key."
@@ -300,6 +228,9 @@ def _no_access(status: int, where: Where, says: str) -> AuthenticationFailed:
         hint = "The key was refused. Pass another with api_key=..., or set MAMBA_MODEL_BACKEND__API_KEY."
     else:
         hint = "Pass api_key=..., or set MAMBA_MODEL_BACKEND__API_KEY."
+    kind = "lmstudio" if "LM Studio API token" in says else where.kind.name if where.kind else ""
+    if status == 401 and "platform.openai.com" not in says:
+        hint += KEY_FROM.get(kind, "")
     return AuthenticationFailed(message, hint=hint, base_url=where.base_url, model=where.model, server_says=says)
 
 
