@@ -20,13 +20,10 @@ Everything is read when an `AgentSettings` is made, nothing at import. No key ap
 
 from __future__ import annotations
 
-import json
-import os
-import tomllib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from inspect import Parameter, Signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeAlias, final
+from typing import TYPE_CHECKING, Any, ClassVar, final
 
 from pydantic import (
     BaseModel,
@@ -38,50 +35,18 @@ from pydantic import (
     ValidationInfo,
     field_validator,
 )
-from pydantic_settings import (
-    BaseSettings,
-    DotEnvSettingsSource,
-    EnvSettingsSource,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-)
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from mamba_nb import _address
+from mamba_nb._sources import DOTENV, PREFIX, EnvFile, Layer, Origin, merged, not_a_section, read
 from mamba_nb.errors import SettingsError, closest
 
 if TYPE_CHECKING:
+    import os
+
     import pandas as pd
 
 __all__ = ["AgentSettings", "EmbeddedSettings", "ModelBackendSettings", "check_base_url"]
-
-EnvFile: TypeAlias = str | os.PathLike[str]
-
-PREFIX = "MAMBA_"
-CONFIG_VARIABLE = "MAMBA_CONFIG"
-_DOTENV = Path(".env")
-
-
-class _Origin(NamedTuple):
-    """Where a value came from: `constructor`, `environment` or a file, and the variable's name where it has one."""
-
-    place: str
-    variable: str | None = None
-
-    @property
-    def source(self) -> str:
-        """The cell in `explain()`."""
-        return f"environment {self.variable}" if self.place == "environment" else self.place
-
-    def __str__(self) -> str:
-        place = f"the {self.place}" if self.place in ("constructor", "environment") else self.place
-        return f"{self.variable} in {place}" if self.variable else place
-
-
-class _Layer(NamedTuple):
-    """One source: section -> field -> value, and how to name the place of a field."""
-
-    values: Mapping[str, Mapping[str, Any]]
-    origin: Callable[[str, str], _Origin]
 
 
 class _Section(BaseModel):
@@ -268,18 +233,18 @@ class AgentSettings(BaseSettings):
         *,
         model_backend: ModelBackendSettings | Mapping[str, Any] | None = None,
         embedded: EmbeddedSettings | Mapping[str, Any] | None = None,
-        _env_file: EnvFile | Sequence[EnvFile] | None = _DOTENV,
+        _env_file: EnvFile | Sequence[EnvFile] | None = DOTENV,
         _env_file_encoding: str | None = None,
         **unknown: Any,
     ) -> None:
         if unknown:
             raise _unknown_argument(next(iter(unknown)))
         given = _given({"model_backend": model_backend, "embedded": embedded})
-        layers = [given, *_read(_env_file, _env_file_encoding)]
+        layers = [given, *read(AgentSettings, _SECTIONS, _env_file, _env_file_encoding)]
         sections: dict[str, Any] = {}
         loaded: dict[str, tuple[Any, str]] = {}
         for name, section in _SECTIONS.items():
-            values, origins = _merged(layers, name)
+            values, origins = merged(section, layers, name)
             sections[name] = made = section.__new__(section)
             _fill(made, values, origins)
             for field in section.model_fields:
@@ -308,13 +273,25 @@ class AgentSettings(BaseSettings):
         for problem in inner:
             if isinstance(problem, SettingsError):
                 raise problem
-        raise _unknown_argument(name) if name not in _SECTIONS else _not_a_section(name, value, "")
+        raise _unknown_argument(name) if name not in _SECTIONS else not_a_section(name, _SECTIONS[name], value, "")
 
     def __eq__(self, other: object) -> bool:
         """Whether all values are equal, wherever they came from."""
         if not isinstance(other, AgentSettings):
             return NotImplemented
         return all(getattr(self, name) == getattr(other, name) for name in _SECTIONS)
+
+    def origins(self) -> dict[str, str]:
+        """Where each field's value is from: `model_backend.base_url` -> the `source` of `explain()`."""
+        return {
+            f"{name}.{field}": self._source(f"{name}.{field}", value)
+            for name in _SECTIONS
+            for field, value in getattr(self, name)
+        }
+
+    def _source(self, field: str, value: Any) -> str:
+        loaded, source = self._loaded.get(field, (value, "constructor"))
+        return source if value == loaded else "assignment"
 
     def explain(self) -> pd.DataFrame:
         """Every field with its value and where that came from.
@@ -328,12 +305,11 @@ class AgentSettings(BaseSettings):
         fields, values, sources = [], [], []
         for name in _SECTIONS:
             for field, value in getattr(self, name):
-                loaded, source = self._loaded.get(f"{name}.{field}", (value, "constructor"))
                 fields.append(f"{name}.{field}")
                 values.append(
                     "***" if isinstance(value, SecretStr) else str(value) if isinstance(value, Path) else value
                 )
-                sources.append(source if value == loaded else "assignment")
+                sources.append(self._source(f"{name}.{field}", value))
         return pd.DataFrame({"field": fields, "value": pd.Series(values, dtype=object), "source": sources})
 
 
@@ -358,7 +334,7 @@ def check_base_url(base_url: str) -> str:
     raise SettingsError(f"base_url {problem.rule}. What came: {_shown('base_url', base_url)}.", hint=problem.hint)
 
 
-def _given(sections: Mapping[str, Any]) -> _Layer:
+def _given(sections: Mapping[str, Any]) -> Layer:
     values: dict[str, dict[str, Any]] = {}
     for name, value in sections.items():
         if isinstance(value, _SECTIONS[name]):
@@ -366,121 +342,11 @@ def _given(sections: Mapping[str, Any]) -> _Layer:
         elif isinstance(value, Mapping):
             values[name] = {str(key): item for key, item in value.items()}
         elif value is not None:
-            raise _not_a_section(name, value, "")
-    return _Layer(values, lambda section, field: _Origin("constructor"))
+            raise not_a_section(name, _SECTIONS[name], value, "")
+    return Layer(values, lambda section, field: Origin("constructor"))
 
 
-def _read(env_file: EnvFile | Sequence[EnvFile] | None, encoding: str | None) -> Iterator[_Layer]:
-    """The environment, the `.env` files and the TOML file, in order of rank."""
-    environment = EnvSettingsSource(AgentSettings)
-    yield _variables(environment, None)
-    config = environment.env_vars.get(CONFIG_VARIABLE.lower())
-    for path in _env_files(env_file):
-        problem = None
-        try:
-            # utf-8-sig reads UTF-8 with and without the mark that some editors put first
-            source = DotEnvSettingsSource(AgentSettings, env_file=path, env_file_encoding=encoding or "utf-8-sig")
-        except (OSError, UnicodeError, LookupError) as error:
-            problem = type(error).__name__ if isinstance(error, UnicodeError) else str(error)
-        if problem:
-            raise SettingsError(f"The file {path} cannot be read as {encoding or 'UTF-8'} text: {problem}.")
-        yield _variables(source, str(path))
-        config = config if config is not None else source.env_vars.get(CONFIG_VARIABLE.lower())
-    if config and config.strip():
-        yield _toml(Path(config.strip()).expanduser())
-
-
-def _env_files(env_file: EnvFile | Sequence[EnvFile] | None) -> list[Path]:
-    """The files that exist, the strongest first."""
-    if env_file is None:
-        return []
-    if isinstance(env_file, (str, os.PathLike)):
-        path = Path(env_file).expanduser()
-        if path.is_file() or path.is_fifo():
-            return [path]
-        if env_file is _DOTENV:
-            return []
-        raise SettingsError(
-            f"The file {path} does not exist; it was named by _env_file. Looked in {Path.cwd()}.",
-            hint="Without _env_file, `.env` is read where it exists; _env_file=None reads no file.",
-        )
-    paths = [Path(item).expanduser() for item in env_file]
-    return [path for path in reversed(paths) if path.is_file() or path.is_fifo()]
-
-
-def _variables(source: EnvSettingsSource, file: str | None) -> _Layer:
-    """The layer of an environment (`file` None) or of a `.env` file."""
-    names = {name: value for name, value in source.env_vars.items() if value is not None}
-    bare = source.env_vars.keys() - names.keys()
-
-    def origin(section: str, field: str) -> _Origin:
-        whole = f"{PREFIX}{section}".upper()
-        part = f"{whole}__{field}".upper()
-        variable = part if part.lower() in names else whole
-        return _Origin(file or "environment", variable)
-
-    for section in _SECTIONS:
-        whole = names.get(f"{PREFIX}{section}".lower())
-        if whole is not None and not _is_json_object(whole):
-            raise SettingsError(
-                f"{origin(section, '')} must hold a JSON object. What came is not shown.",
-                hint=f"Set single options by variables such as {PREFIX}{section.upper()}__"
-                f"{next(iter(_SECTIONS[section].model_fields)).upper()}.",
-            )
-    found = source()
-    values = {
-        # A name one level too deep makes a dict, and one without "=" in a .env file a bare None: neither is a value.
-        section: {
-            field: value
-            for field, value in found.get(section, {}).items()
-            if not isinstance(value, dict) and f"{PREFIX}{section}__{field}".lower() not in bare
-        }
-        for section in _SECTIONS
-    }
-    return _Layer(values, origin)
-
-
-def _is_json_object(text: str) -> bool:
-    try:
-        return isinstance(json.loads(text), dict)
-    except ValueError:
-        return False
-
-
-def _toml(path: Path) -> _Layer:
-    problem = ""
-    try:
-        with path.open("rb") as file:
-            values = tomllib.load(file)
-    except FileNotFoundError:
-        problem = "does not exist"
-    except OSError as error:
-        problem = f"cannot be read: {error.strerror}"
-    except ValueError as error:  # TOMLDecodeError and UnicodeDecodeError
-        problem = f"is not TOML: {error}"
-    if problem:
-        raise SettingsError(f"The file {path}, named by {CONFIG_VARIABLE}, {problem}.")
-    for section in _SECTIONS:
-        if not isinstance(values.get(section, {}), dict):
-            raise _not_a_section(section, values[section], f" in {path}")
-    return _Layer(
-        {section: values.get(section, {}) for section in _SECTIONS}, lambda section, field: _Origin(str(path))
-    )
-
-
-def _merged(layers: Sequence[_Layer], name: str) -> tuple[dict[str, Any], dict[str, _Origin]]:
-    """The section's values and their origins; the first layer keeps its unknown keys, to be refused."""
-    values: dict[str, Any] = {}
-    origins: dict[str, _Origin] = {}
-    for rank, layer in enumerate(layers):
-        for field, value in layer.values.get(name, {}).items():
-            if field not in values and (rank == 0 or field in _SECTIONS[name].model_fields):
-                values[field] = value
-                origins[field] = layer.origin(name, field)
-    return values, origins
-
-
-def _fill(section: _Section, values: Mapping[str, Any], origins: Mapping[str, _Origin]) -> None:
+def _fill(section: _Section, values: Mapping[str, Any], origins: Mapping[str, Origin]) -> None:
     try:
         return BaseModel.__init__(section, **values)
     except ValidationError as error:
@@ -488,7 +354,7 @@ def _fill(section: _Section, values: Mapping[str, Any], origins: Mapping[str, _O
     raise refusal  # outside of `except`: pydantic's error holds the key, and must not hang on ours as its context
 
 
-def _refusal(section: type[_Section], error: ValidationError, origins: Mapping[str, _Origin]) -> SettingsError:
+def _refusal(section: type[_Section], error: ValidationError, origins: Mapping[str, Origin]) -> SettingsError:
     """One line for each wrong value: the field, the rule, what came, from where."""
     lines, hints = [], []
     for item in error.errors(include_url=False):
@@ -533,12 +399,4 @@ def _unknown_argument(name: str) -> SettingsError:
     return SettingsError(
         f"AgentSettings has no option {name!r}." + (f" Did you mean {near!r}?" if near else ""),
         hint=f"Its options are {', '.join(_SECTIONS)}.",
-    )
-
-
-def _not_a_section(name: str, value: Any, where: str) -> SettingsError:
-    # Only the type is named: whatever stands in the wrong place may hold a key.
-    return SettingsError(
-        f"{name}{where} must be a table of options or {_SECTIONS[name].__name__}. What came: {type(value).__name__}.",
-        hint=f"Write AgentSettings({name}={{{next(iter(_SECTIONS[name].model_fields))!r}: ...}}).",
     )
