@@ -88,5 +88,19 @@ def __getattr__(name: str) -> Any:
     return value
 
 
+def load_ipython_extension(ipython: Any) -> None:
+    """`%load_ext mamba_nb`: the magics %%ask, %%compare and %mamba, and `df.mamba` on every DataFrame.
+
+    Args:
+        ipython: The running shell.
+    """
+    from importlib import import_module
+
+    from mamba_nb.magics import MambaMagics
+
+    import_module("mamba_nb.pandas")  # registers `df.mamba`
+    MambaMagics(ipython).register()
+
+
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})

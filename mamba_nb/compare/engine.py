@@ -74,6 +74,11 @@ class Engine:
         self._last_ended: float | None = None
         self._started_at = datetime.now().astimezone().isoformat(timespec="milliseconds")
 
+    @property
+    def finished(self) -> int:
+        """How many cells have ended, however they did; may be read from any thread."""
+        return len(self._cells)
+
     async def run(self) -> Comparison:
         """Warm up, ask, collect; a failure of one cell stops no other."""
         try:

@@ -37,6 +37,9 @@ class View(Protocol):
     def close(self) -> None:
         """Show the final state, and be done."""
 
+    def clear(self) -> None:
+        """Take away what was shown: something else stands for it now."""
+
 
 def choose_view(live: bool | None, states: Sequence[PanelState]) -> View:
     """The view for where this code runs.
@@ -63,6 +66,9 @@ class NoView:
     def close(self) -> None:
         """Nothing."""
 
+    def clear(self) -> None:
+        """Nothing."""
+
 
 class HtmlView:
     """Panels in a notebook's cell, through one display handle."""
@@ -84,6 +90,11 @@ class HtmlView:
         for state in self._states:
             state.stop()
         self._show(live=False)
+
+    def clear(self) -> None:
+        """Leave an empty output."""
+        if self._handle is not None:
+            self._handle.update({"text/html": "", "text/plain": ""}, raw=True)
 
     def _versions(self) -> tuple[int, ...]:
         return tuple(state.version for state in self._states)
@@ -121,6 +132,10 @@ class LineView:
             state.stop()
         self.paint()
         self._bar.close()
+
+    def clear(self) -> None:
+        """End the line; in a terminal it stays."""
+        self.close()
 
     def _open(self) -> Any:
         from tqdm import tqdm
