@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from mamba_nb.agent import Agent as Agent
     from mamba_nb.agent import AgentResult as AgentResult
     from mamba_nb.backends.backend import OpenAICompatibleBackend as OpenAICompatibleBackend
+    from mamba_nb.backends.comparing import ProfileComparison as ProfileComparison
+    from mamba_nb.backends.comparing import compare_profiles as compare_profiles
     from mamba_nb.backends.factories import create_embedded_backend as create_embedded_backend
     from mamba_nb.backends.factories import create_lmstudio_backend as create_lmstudio_backend
     from mamba_nb.backends.factories import create_ollama_backend as create_ollama_backend
@@ -33,10 +35,17 @@ if TYPE_CHECKING:
     from mamba_nb.compare.plan import variant as variant
     from mamba_nb.compare.verbs import compare as compare
     from mamba_nb.compare.verbs import start_compare as start_compare
+    from mamba_nb.doctor.examine import doctor as doctor
     from mamba_nb.errors import MambaError as MambaError
+    from mamba_nb.probes.report import ProbeReport as ProbeReport
+    from mamba_nb.probes.verbs import plan_probe as plan_probe
+    from mamba_nb.probes.verbs import probe as probe
     from mamba_nb.records import Comparison as Comparison
     from mamba_nb.records import Generation as Generation
     from mamba_nb.records import Request as Request
+    from mamba_nb.servers.discovery import find_servers as find_servers
+    from mamba_nb.servers.found import Servers as Servers
+    from mamba_nb.servers.server import Server as Server
     from mamba_nb.settings import AgentSettings as AgentSettings
     from mamba_nb.settings import EmbeddedSettings as EmbeddedSettings
     from mamba_nb.settings import ModelBackendSettings as ModelBackendSettings
@@ -54,16 +63,25 @@ _HOMES = {
     "ModelBackendSettings": "settings",
     "ModelProfile": "backends.profiles",
     "OpenAICompatibleBackend": "backends.backend",
+    "ProbeReport": "probes.report",
+    "ProfileComparison": "backends.comparing",
     "Request": "records",
     "Run": "_bridge",
+    "Server": "servers.server",
+    "Servers": "servers.found",
     "check_server_health": "backends.health",
     "compare": "compare",
+    "compare_profiles": "backends.comparing",
     "create_embedded_backend": "backends.factories",
     "create_lmstudio_backend": "backends.factories",
     "create_ollama_backend": "backends.factories",
     "create_vllm_backend": "backends.factories",
+    "doctor": "doctor",
+    "find_servers": "servers.discovery",
     "get_profile": "backends.profiles",
     "list_profiles": "backends.profiles",
+    "plan_probe": "probes.verbs",
+    "probe": "probes.verbs",
     "run_in_background": "_bridge",
     "run_sync": "_bridge",
     "runs": "_bridge",
@@ -71,7 +89,7 @@ _HOMES = {
     "variant": "compare.plan",
 }
 
-_CALLABLE_ROOMS = {"compare"}  # the verb and the room share the name: the module itself can be called
+_CALLABLE_ROOMS = {"compare", "doctor"}  # verb and room share the name: the module itself can be called
 
 __all__ = sorted([*_HOMES, "__version__"])
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-READ = ("MAMBA_", "OPENAI_", "OLLAMA_HOST", "SSL_CERT_")
+READ = ("MAMBA_", "OPENAI_", "OLLAMA_", "LM_API_TOKEN", "VLLM_", "LLAMA_", "LEMONADE_", "SSL_CERT_")
 
 
 @pytest.fixture(autouse=True)
@@ -15,4 +15,5 @@ def clean_surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in list(os.environ):
         if name.startswith(READ) or name.lower().endswith("_proxy"):
             monkeypatch.delenv(name)
+    monkeypatch.setenv("MAMBA_PROBE_CACHE", str(tmp_path / "probes"))
     monkeypatch.chdir(tmp_path)

@@ -166,7 +166,7 @@ class TestNames:
         declared = self.declared(module)
         assert set(declared) == set(module.__all__) - {"__version__"}
         for name, home in declared.items():
-            if not callable(getattr(module, name)) or name != "compare":
+            if name not in ("compare", "doctor"):  # rooms that can be called
                 assert getattr(module, name) is getattr(importlib.import_module(home), name)
 
     @pytest.mark.parametrize("module", [mamba_nb, mamba_nb.backends], ids=lambda m: m.__name__)
