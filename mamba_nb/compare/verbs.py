@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from mamba_nb._bridge import Run, refuse_on_private_loops, wait_with_ticks
 from mamba_nb.compare.engine import Engine, GridEvent
@@ -27,7 +27,7 @@ def compare(
     seed: int | None = None,
     max_concurrency: int | None = None,
     settings: AgentSettings | None = None,
-    live: bool | None = None,
+    live: bool | Literal["widget"] | None = None,
     **params: Any,
 ) -> Comparison:
     """Put the same prompts to several models at once, and wait for the answers.
@@ -49,7 +49,8 @@ def compare(
         seed: Sent with every request; None sends none.
         max_concurrency: Most requests at once on one server; None takes the number it works on at once.
         settings: Where plain model names find their address and key; None reads the environment.
-        live: Whether to show the run; None shows it in a notebook or a terminal.
+        live: Whether to show the run; None shows it in a notebook or a terminal. `"widget"` shows it in panels that
+            stream, with Markdown and a Stop button, instead of plain HTML.
         **params: Request parameters for every model (`temperature`, `max_tokens`, ...); none is sent by default.
 
     Returns:
@@ -74,8 +75,8 @@ def compare(
     refuse_on_private_loops("compare", "use `await start_compare(...)`")
     from mamba_nb.display.live import choose_view
 
-    view = choose_view(live, engine.panels)
     run: Run[GridEvent, Comparison] | None = None
+    view = choose_view(live, engine.panels, on_stop=lambda: run.cancel() if run is not None else False)
     try:
         run = _start(engine)
         return wait_with_ticks(run, view.paint)

@@ -14,14 +14,15 @@ from __future__ import annotations
 import contextlib
 import sys
 import threading
-from collections.abc import Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, Protocol
 
 from mamba_nb._frontend import in_notebook
 from mamba_nb.compare.progress import PanelState
 from mamba_nb.display import html, style
 from mamba_nb.display.panels import panels, panels_text
 from mamba_nb.display.text import one_line
+from mamba_nb.errors import BadInput
 
 __all__ = ["HtmlView", "LineView", "NoView", "View", "choose_view"]
 
@@ -41,16 +42,29 @@ class View(Protocol):
         """Take away what was shown: something else stands for it now."""
 
 
-def choose_view(live: bool | None, states: Sequence[PanelState]) -> View:
+def choose_view(
+    live: bool | Literal["widget"] | None,
+    states: Sequence[PanelState],
+    *,
+    on_stop: Callable[[], object] | None = None,
+) -> View:
     """The view for where this code runs.
 
     Args:
         live: True shows the run wherever it can be shown, False never; None shows it in a notebook's cell
-            and in a terminal that a person looks at, not in a log file, a thread or a test.
+            and in a terminal that a person looks at, not in a log file, a thread or a test. `"widget"` shows it
+            in panels that stream, where there are widgets.
         states: The panels, in the order of their colours.
+        on_stop: What a view's Stop button does; the plain ones have none.
     """
+    if live not in (True, False, None, "widget"):
+        raise BadInput(f'live must be True, False, None or "widget"; this is {live!r}.')
     if live is False:
         return NoView()
+    if live == "widget" and in_notebook():
+        from mamba_nb.widgets.panels import PanelsView
+
+        return PanelsView(states, on_stop)
     if in_notebook():
         on_main_thread = threading.current_thread() is threading.main_thread()
         return HtmlView(states) if on_main_thread or live else NoView()

@@ -1,0 +1,197 @@
+// What all widgets of mamba_nb share. No library, nothing fetched; everything is drawn from the model's state.
+"use strict";
+
+const MARKS = {
+  idle: ["○", "quiet"], searching: ["○", "quiet"], waiting: ["○", "quiet"],
+  "loading model": ["◐", "info"], "reading prompt": ["◐", "info"], streaming: ["◐", "info"],
+  done: ["●", "good"], stopped: ["■", "quiet"], failed: ["✕", "bad"], warning: ["!", "warn"],
+};
+const ROOT = "mamba-nb mn-widget tex2jax_ignore mathjax_ignore";
+
+// An element: attributes by name, `on...` as listeners, children as text or nodes. Text is never read as HTML.
+function h(tag, attributes, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes || {})) {
+    if (value === null || value === undefined || value === false) continue;
+    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
+    else if (name === "value" || name === "checked" || name === "disabled") element[name] = value;
+    else element.setAttribute(name, value === true ? "" : String(value));
+  }
+  put(element, children);
+  return element;
+}
+
+function put(element, children) {
+  for (const child of children.flat(Infinity)) {
+    if (child === null || child === undefined || child === false) continue;
+    element.append(child instanceof Node ? child : document.createTextNode(String(child)));
+  }
+}
+
+// HTML that the kernel has cleaned (display/markdown.py), and only that.
+function cleaned(html) {
+  const box = h("div", { class: "mn-md" });
+  box.innerHTML = html;
+  return box;
+}
+
+function stateMark(state) {
+  const [shape, colour] = MARKS[state] || MARKS.idle;
+  return h("span", { class: `mn-mark mn-${colour}`, "aria-hidden": "true" }, shape);
+}
+
+function stateWord(state) {
+  return h("span", { class: "mn-state" }, stateMark(state), state);
+}
+
+function notes(list) {
+  return h("div", { class: "mn-notes" },
+    (list || []).map(([kind, text]) => h("div", {}, stateMark(kind), h("span", {}, text))));
+}
+
+function errorBox(error) {
+  if (!error) return null;
+  return h("div", { class: "mn-error", role: "alert" },
+    h("div", {}, stateMark("failed"), h("b", {}, error.message)),
+    error.hint && h("div", {}, error.hint),
+    error.says && h("div", { class: "mn-quiet" }, `The server said: ${error.says}`));
+}
+
+function button(label, onclick, options) {
+  return h("button", { type: "button", class: options && options.main ? "mn-button mn-main" : "mn-button",
+    onclick, disabled: options && options.disabled, title: options && options.title,
+    "aria-pressed": options && options.pressed }, label);
+}
+
+function labelled(text, control, options) {
+  const id = `mn-${Math.random().toString(36).slice(2, 10)}`;
+  control.id = id;
+  return h("div", { class: "mn-field" }, h("label", { for: id, class: options && options.hidden ? "mn-hidden" : null }, text), control);
+}
+
+// Says something to a screen reader, at most once in two seconds, so that a growing answer does not chatter.
+function announcer() {
+  const box = h("div", { class: "mn-hidden", role: "status", "aria-live": "polite" });
+  let last = "", at = 0, timer = 0;
+  return {
+    box,
+    say(text) {
+      if (text === last) return;
+      last = text;
+      clearTimeout(timer);
+      timer = setTimeout(() => { at = Date.now(); box.textContent = last; }, Math.max(0, at + 2000 - Date.now()));
+    },
+  };
+}
+
+// One live copy of what a model shows, for all its views: the synced state, and deltas on top of it.
+const LIVE = new WeakMap();
+
+function live(model) {
+  let copy = LIVE.get(model);
+  if (copy) return copy;
+  copy = { state: structuredClone(model.get("state") || {}), views: new Set(), asked: 0 };
+  LIVE.set(model, copy);
+  const paint = (what) => copy.views.forEach((view) => view(copy.state, what));
+  model.on("change:state", () => {
+    const state = structuredClone(model.get("state") || {});
+    if ((state.n || 0) < (copy.state.n || 0) && state.run === copy.state.run) return; // older than what is shown
+    copy.state = state;
+    paint(null);
+  });
+  model.on("msg:custom", (message) => {
+    if (!message || message.kind !== "delta") return;
+    if (message.n !== (copy.state.n || 0) + 1 || message.run !== copy.state.run) {
+      // A gap: ask for the whole once, and wait for it.
+      if (Date.now() - copy.asked > 1000) { copy.asked = Date.now(); model.send({ do: "whole" }); }
+      return;
+    }
+    copy.state.n = message.n;
+    for (const [index, change] of Object.entries(message.panels || {})) grow(copy.state.panels[index], change);
+    Object.assign(copy.state, message.set || {});
+    paint(message);
+  });
+  return copy;
+}
+
+function grow(panel, change) {
+  if (!panel) return;
+  Object.assign(panel, change.set || {});
+  for (const name of ["html", "tail", "reasoning"]) {
+    if (name in change) panel[name] = change[name];
+    if (`${name}+` in change) panel[name] = (panel[name] || "") + change[`${name}+`];
+  }
+}
+
+// Draws with `draw(state, what)` now and after every change, at most once a frame, until the view is gone.
+function watch(model, draw) {
+  const copy = live(model);
+  let waiting = null, frame = 0;
+  const view = (state, what) => {
+    waiting = waiting && what ? "several" : what || "all";
+    if (!frame) frame = requestAnimationFrame(() => { frame = 0; const now = waiting; waiting = null; draw(copy.state, now); });
+  };
+  copy.views.add(view);
+  draw(copy.state, "all");
+  return () => { copy.views.delete(view); cancelAnimationFrame(frame); };
+}
+
+// One panel with a growing answer. `update(panel)` touches only what has changed, so that a reader's selection,
+// scroll position and open folds stay as they are.
+function answerPanel(options) {
+  const name = h("div", { class: "mn-name" }), state = h("div", {});
+  const figures = h("div", { class: "mn-figures" });
+  const prompt = h("div", { class: "mn-prompt" });
+  const think = h("details", { class: "mn-think" }, h("summary", {}, "thinking"), h("pre", { class: "mn-text" }));
+  const done = h("div", { class: "mn-md" }), tail = h("div", { class: "mn-tail" }), calls = h("div", {});
+  const box = h("div", { class: "mn-answer", tabindex: "0", role: "region" }, done, tail, calls);
+  const below = h("div", {});
+  const bar = h("div", { class: "mn-bar", "aria-hidden": "true" });
+  const element = h("section", { class: "mn-panel mn-live" }, bar,
+    h("div", { class: "mn-head" }, name, state), figures, prompt, h("div", {}, think), box, below, (options && options.actions) || null);
+  let shown = {}, follow = true;
+  box.addEventListener("scroll", () => { follow = box.scrollHeight - box.scrollTop - box.clientHeight < 24; });
+  const changed = (key, value) => { const text = JSON.stringify(value); if (shown[key] === text) return false; shown[key] = text; return true; };
+  return {
+    element,
+    update(panel) {
+      if (changed("name", [panel.label, panel.server])) {
+        name.replaceChildren(h("b", {}, panel.label), panel.server ? h("span", { class: "mn-quiet" }, ` · ${panel.server}`) : "");
+        element.className = `mn-panel mn-live ${panel.colour}`;
+        element.setAttribute("aria-label", `Answer of ${panel.label}`);
+        box.setAttribute("aria-label", `Text of ${panel.label}`);
+      }
+      if (changed("state", panel.state)) state.replaceChildren(stateWord(panel.state));
+      if (changed("figures", [panel.figures, panel.context]))
+        figures.replaceChildren(...(panel.figures || []).map((f) => h("span", { title: f.says }, f.name ? `${f.name} ` : "", h("b", {}, f.value))),
+          panel.context ? h("span", { class: "mn-end", title: "tokens of context in force" }, `ctx ${panel.context}`) : "");
+      if (changed("prompt", [panel.prompt, panel.number, panel.total]))
+        prompt.replaceChildren(h("div", {}, panel.total > 1 ? `${panel.number} of ${panel.total}: ` : "", panel.prompt || ""));
+      if (changed("reasoning", panel.reasoning || "")) {
+        think.hidden = !panel.reasoning;
+        think.lastChild.textContent = panel.reasoning || "";
+      }
+      if (changed("html", panel.html || "")) done.replaceChildren(...cleaned(panel.html || "").childNodes);
+      if (changed("tail", panel.tail || "")) tail.textContent = panel.tail || "";
+      if (changed("calls", panel.calls))
+        calls.replaceChildren(...(panel.calls || []).map((c) => h("details", { class: "mn-callcard" },
+          h("summary", {}, "calls ", h("code", {}, c.name)), h("pre", { class: "mn-text" }, c.arguments),
+          c.result ? h("pre", { class: "mn-text mn-quiet" }, c.result) : null)));
+      if (changed("notes", panel.notes)) below.replaceChildren(notes(panel.notes));
+      const share = panel.total ? panel.ended / panel.total : 0;
+      if (changed("bar", share)) bar.style.width = `${100 * share}%`;
+      if (follow) box.scrollTop = box.scrollHeight;
+    },
+  };
+}
+
+// Text to the clipboard, with the old way where the page may not use the new one.
+async function copyText(text) {
+  try { await navigator.clipboard.writeText(text); return true; } catch (_) { /* not a secure page */ }
+  const area = h("textarea", { value: text, style: "position:fixed;opacity:0" });
+  document.body.append(area);
+  area.select();
+  const ok = document.execCommand("copy");
+  area.remove();
+  return ok;
+}
