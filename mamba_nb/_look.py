@@ -20,7 +20,7 @@ from mamba_nb._http import proxy_for, uses_proxies
 if TYPE_CHECKING:
     import aiohttp
 
-__all__ = ["Answer", "TooLarge", "lines", "look"]
+__all__ = ["Answer", "StatusError", "TooLarge", "TooSlow", "lines", "look"]
 
 MOST_BYTES = 8_000_000
 LONGEST_LINE = 1_000_000
@@ -30,6 +30,10 @@ _session: aiohttp.ClientSession | None = None
 
 class TooLarge(ValueError):
     """An answer is longer than was allowed for."""
+
+
+class TooSlow(TimeoutError):
+    """An answer had begun when its time was over."""
 
 
 @dataclass(frozen=True, slots=False, kw_only=True)
@@ -99,27 +103,34 @@ async def look(
     Raises:
         OSError: If there is no connection (aiohttp's client errors are among them).
         aiohttp.ClientError: If what came is no HTTP.
-        TimeoutError: If it took too long.
+        TimeoutError: If it took too long; TooSlow where the answer had begun.
         TooLarge: If the body is longer than `most_bytes`.
     """
     began = time.monotonic()
-    async with (
-        asyncio.timeout(connect_s + read_s),
-        _request(url, method, body, key, headers, connect_s, trust_env) as response,
-    ):
-        data = bytearray()
-        async for piece in response.content.iter_any():
-            data += piece
-            if len(data) > most_bytes:
-                response.close()
-                raise TooLarge(f"{url} answered with more than {most_bytes:,} bytes.")
-        return Answer(
-            url=url,
-            status=response.status,
-            headers={name.lower(): value for name, value in response.headers.items()},
-            body=bytes(data),
-            latency_ms=1000 * (time.monotonic() - began),
-        )
+    begun = False
+    try:
+        async with (
+            asyncio.timeout(connect_s + read_s),
+            _request(url, method, body, key, headers, connect_s, trust_env) as response,
+        ):
+            begun = True
+            data = bytearray()
+            async for piece in response.content.iter_any():
+                data += piece
+                if len(data) > most_bytes:
+                    response.close()
+                    raise TooLarge(f"{url} answered with more than {most_bytes:,} bytes.")
+    except TimeoutError as error:
+        if begun:
+            raise TooSlow(f"{url} had not answered whole after {connect_s + read_s:g} s.") from error
+        raise
+    return Answer(
+        url=url,
+        status=response.status,
+        headers={name.lower(): value for name, value in response.headers.items()},
+        body=bytes(data),
+        latency_ms=1000 * (time.monotonic() - began),
+    )
 
 
 async def lines(

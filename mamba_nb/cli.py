@@ -1,4 +1,4 @@
-"""The command line: `python -m mamba_nb quickstart | profiles`.
+"""The command line: `python -m mamba_nb quickstart | doctor | profiles`.
 
 Commands print what a person needs and end with 0, or with 1 and an error that says what to do.
 """
@@ -17,6 +17,8 @@ from mamba_nb.errors import MambaError
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from mamba_nb.backends.comparing_record import ProfileComparison
 
 __all__ = ["app", "main"]
 
@@ -84,8 +86,48 @@ def quickstart(
 
 
 @app.command()
-def profiles() -> None:
-    """Show what is known of models before any server is asked."""
+def doctor(
+    url: Annotated[str | None, typer.Option(metavar="ADDRESS", help="A server to look at besides.")] = None,
+    host: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Another machine, whose usual ports are looked at.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Everything that was found, as JSON.")] = False,
+) -> None:
+    """Say which model servers run, what is wrong, and the command that mends it; ends with 1 where something fails."""
+    from mamba_nb.doctor.examine import doctor as examine
+
+    report = examine(url, hosts=host or None)
+    if as_json:
+        import json
+
+        print(json.dumps(report.to_dict(), indent=2))
+    else:
+        _console().print(str(report))
+    if not report.ok:
+        raise typer.Exit(1)
+
+
+@app.command()
+def profiles(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="NAMES", help="Compare these: names to look up, or servers to ask, such as ollama:llama3.2."
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Every fact with its sources, as JSON.")] = False,
+) -> None:
+    """Show what is known of models, and who says so; without names, the built-in table."""
+    if names or as_json:
+        from mamba_nb.backends.comparing import compare_profiles
+        from mamba_nb.backends.profiles import list_profiles
+
+        _compare(compare_profiles(names or list_profiles()), as_json=as_json)
+    else:
+        _built_in_profiles()
+
+
+def _built_in_profiles() -> None:
     from rich import box
     from rich.table import Table
 
@@ -99,7 +141,7 @@ def profiles() -> None:
     for name in ("tools", "vision"):
         table.add_column(name, no_wrap=True)
     for name in list_profiles():
-        profile = get_profile(name)
+        profile = get_profile(name, catalogue=False)
         table.add_row(
             name,
             profile.provider or "?",
@@ -111,6 +153,45 @@ def profiles() -> None:
     console = _console()
     console.print(table)
     console.print("Claims of a built-in table, in tokens. What a server declares of itself goes before them.")
+    console.print("With sources, prices and the catalogue: python -m mamba_nb profiles gpt-4o gpt-4.1 ollama:llama3.2")
+
+
+def _compare(comparison: ProfileComparison, *, as_json: bool) -> None:
+    """One column a model, so that any number of facts fits a terminal; under each value stands its source."""
+    if as_json:
+        import json
+
+        print(json.dumps(comparison.to_dict(), indent=2))
+        return
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    from mamba_nb.display.profiles_columns import MEANINGS, shown, sources_of, view
+    from mamba_nb.display.text import one_line
+
+    columns = shown(comparison.rows)
+    table = Table(box=box.SIMPLE_HEAD, show_lines=False)
+    table.add_column("", no_wrap=True)
+    for row in comparison:
+        table.add_column(Text("\n".join(one_line(part) for part in (row.label, row.server) if part)), overflow="fold")
+    for column in columns:
+        cells = []
+        for row in comparison:
+            cell = view(row.profile, str(column.field))
+            said = [cell.source, f"! {cell.but}" if cell.but else ""]
+            cells.append(Text.assemble(cell.value, *((f"\n{line}", "dim") for line in said if line)))
+        unit = (f"\n{column.unit}", "dim") if column.unit else ""
+        table.add_row(Text.assemble(column.title, unit), *cells)
+    console = _console()
+    console.print(table)
+    for source in sources_of(comparison, columns):
+        console.print(f"{source}: {MEANINGS[source]}")
+    for row in comparison:
+        for text in row.notes:
+            console.print(one_line(f"! {row.label}: {text}"))
+    for text in comparison.notes:
+        console.print(one_line(text))
 
 
 def _tokens(count: int | None) -> str:

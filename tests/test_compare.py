@@ -233,7 +233,7 @@ class TestSchedule:
 
     def test_the_warm_up_is_streamed_timed_and_in_no_figure(self, server, backends):
         grid = mb.compare(backends["alpha"], ["why?"], live=False)
-        first = server.requests[0]
+        first = server.chats[0]
         assert first.prompt == "Hi" and first.streamed and first.body["max_tokens"] == 1
         assert grid.cells[0].generation.load_s is not None
         assert len(grid) == 1
@@ -324,7 +324,7 @@ class TestStop:
                 sent: list[float] = []
 
                 def interrupt() -> None:
-                    server.wait_for_requests(3, 10)
+                    server.wait_for_requests(3, 10, chats_only=True)
                     sent.append(time.monotonic())
                     os.kill(os.getpid(), signal.SIGINT)
 

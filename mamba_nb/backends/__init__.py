@@ -1,4 +1,4 @@
-"""Backends: one model on one server, what is claimed of it, and whether the server answers.
+"""Backends: one model on one server, what is known of it and of others, and whether the server answers.
 
 Names load on first use.
 """
@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mamba_nb.backends.backend import OpenAICompatibleBackend
+    from mamba_nb.backends.comparing import compare_profiles
+    from mamba_nb.backends.comparing_record import ProfileComparison
     from mamba_nb.backends.factories import (
         backend_for,
         create_embedded_backend,
@@ -30,9 +32,11 @@ __all__ = [
     "Fact",
     "ModelProfile",
     "OpenAICompatibleBackend",
+    "ProfileComparison",
     "ServerHealth",
     "backend_for",
     "check_server_health",
+    "compare_profiles",
     "create_embedded_backend",
     "create_lmstudio_backend",
     "create_ollama_backend",
@@ -45,9 +49,11 @@ __all__ = [
 
 _HOMES = {
     "OpenAICompatibleBackend": "backend",
+    "ProfileComparison": "comparing_record",
     "ServerHealth": "health",
     "check_server_health": "health",
     "backend_for": "factories",
+    "compare_profiles": "comparing",
     "create_embedded_backend": "factories",
     "create_lmstudio_backend": "factories",
     "create_ollama_backend": "factories",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from mamba_nb.backends._truncation import Outcome
 from mamba_nb.records import (
     Finished,
     Generation,
@@ -61,6 +62,27 @@ class GenerationBuilder:
         """Whether the finish reason has come."""
         return self._finish is not None
 
+    @property
+    def text(self) -> str:
+        """The visible answer so far."""
+        return "".join(self._text)
+
+    @property
+    def called(self) -> bool:
+        """Whether a tool call has come."""
+        return bool(self._calls)
+
+    def outcome(self) -> Outcome:
+        """What tells whether the prompt was cut."""
+        return Outcome(
+            model=self.request.model,
+            prompt_tokens=self._usage.prompt_tokens if self._usage else None,
+            completion_tokens=self._usage.completion_tokens if self._usage else None,
+            finish_reason=self._finish.reason if self._finish else None,
+            empty=self.empty,
+            num_ctx=self.request.params.get("num_ctx"),
+        )
+
     def add(self, event: StreamEvent) -> None:
         """Take one event in."""
         if isinstance(event, TextDelta):
@@ -93,7 +115,7 @@ class GenerationBuilder:
             base_url=self.base_url,
             server=self.server,
             model=self.model or self.request.model,
-            text="".join(self._text),
+            text=self.text,
             reasoning="".join(self._reasoning),
             tool_calls=tuple(
                 ToolCall(id=call[0], name=call[1], arguments=call[2]) for _, call in sorted(self._calls.items())

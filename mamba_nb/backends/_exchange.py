@@ -20,6 +20,7 @@ from mamba_nb import _http
 from mamba_nb.backends._builder import GenerationBuilder
 from mamba_nb.backends._patience import SilenceWatch, with_retries
 from mamba_nb.backends._reader import StreamFault, StreamReader
+from mamba_nb.backends._translate import Sent, openai_request
 from mamba_nb.errors import MambaError, ServerError, ServerUnreachable
 from mamba_nb.records import Failed, StateChange, StreamEvent
 from mamba_nb.servers import failures
@@ -29,8 +30,35 @@ if TYPE_CHECKING:
     import httpx2
     from openai import AsyncOpenAI
 
-DRAIN_S = 0.2  # after [DONE]: how long to wait for the end of the body, so that the connection can be used again
-STREAM_BEGINS = (b"data:", b":", b"event:", b"id:", b"retry:")
+DRAIN_S = 0.2  # after the last line: how long to wait for the end of the body, so that the connection can be used again
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """One way to ask a server for an answer: where to, in which words, and how the reply is read.
+
+    Attributes:
+        path: Relative to the base URL, or a whole address on the same server.
+        write: Makes the request: model, messages and parameters, with the kind of server and whether to stream.
+        reader: Makes the reader of one reply.
+        stream_type: What the content type of its streams holds.
+        stream_begins: The first bytes of a stream: some gateways label one as JSON or plain text.
+    """
+
+    path: str
+    write: Callable[..., Sent]
+    reader: Callable[[], StreamReader]
+    stream_type: str
+    stream_begins: tuple[bytes, ...]
+
+
+OPENAI = Route(
+    path="/chat/completions",
+    write=openai_request,
+    reader=StreamReader,
+    stream_type="event-stream",
+    stream_begins=(b"data:", b":", b"event:", b"id:", b"retry:"),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +67,7 @@ class Exchange:
 
     Attributes:
         client: The openai client to send through.
+        route: Where to, and how the reply is read.
         body: The JSON body, `stream` included.
         where: For the errors.
         timeout_s: The longest silence allowed, before the first byte and between chunks.
@@ -49,6 +78,7 @@ class Exchange:
     """
 
     client: AsyncOpenAI
+    route: Route
     body: dict[str, Any]
     where: failures.Where
     timeout_s: float
@@ -67,7 +97,7 @@ class Exchange:
         try:
             async with watch:
                 response = await with_retries(
-                    lambda: _http.send(self.client, "/chat/completions", self.body),
+                    lambda: _http.send(self.client, self.route.path, self.body),
                     max_retries=self.max_retries,
                     watch=watch,
                     on_loading=lambda: self.on_state("loading model"),
@@ -113,12 +143,11 @@ class Exchange:
     async def _read(
         self, response: httpx2.Response, sent_at: float, watch: SilenceWatch, builder: GenerationBuilder
     ) -> None:
-        reader = StreamReader()
+        reader = self.route.reader()
         pieces = response.aiter_bytes() if "content-encoding" in response.headers else response.aiter_raw()
         try:
             if self.body.get("stream"):
-                # Other types are judged by the first bytes: some gateways label a stream as JSON or plain text.
-                is_stream = "event-stream" in response.headers.get("content-type", "")
+                is_stream = self.route.stream_type in response.headers.get("content-type", "")
                 await self._read_stream(pieces, sent_at, watch, builder, reader, is_stream)
             else:
                 await self._read_whole(pieces, b"", sent_at, watch, builder, reader)
@@ -148,7 +177,7 @@ class Exchange:
             watch.heard(moment)
             at_s = moment - sent_at
             if not is_stream:
-                is_stream = piece.lstrip().startswith(STREAM_BEGINS)
+                is_stream = piece.lstrip().startswith(self.route.stream_begins)
                 if not is_stream:
                     await self._read_whole(pieces, piece, sent_at, watch, builder, reader)
                     return

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 import numbers
+import re
 from collections.abc import Mapping
 from copy import deepcopy
 from typing import Any
 
 from mamba_nb.errors import BadInput, closest
 
-__all__ = ["checked", "merged", "to_wire"]
+__all__ = ["LOADING", "NATIVE", "checked", "merged", "to_wire"]
 
 NUMBER = (numbers.Real,)  # numpy's numbers too: they come out of data frames
 WHOLE = (numbers.Integral,)
-# OpenAI's chat completion parameters that are the caller's to set, with the types that are taken.
+# OpenAI's chat completion parameters that are the caller's to set, the samplers that most local servers have
+# besides, and those of Ollama's own route, with the types that are taken.
 PARAMS: Mapping[str, tuple[type, ...]] = {
     "temperature": NUMBER,
     "top_p": NUMBER,
@@ -32,9 +34,26 @@ PARAMS: Mapping[str, tuple[type, ...]] = {
     "parallel_tool_calls": (bool,),
     "response_format": (dict, type),
     "reasoning_effort": (str,),
+    "top_k": WHOLE,
+    "min_p": NUMBER,
+    "repeat_penalty": NUMBER,
+    "num_ctx": WHOLE,
+    "keep_alive": (str, *NUMBER),
+    "think": (bool, str),
     "extra_body": (dict,),
 }
-NAMES: Mapping[type, str] = {numbers.Real: "a number", numbers.Integral: "a whole number", str: "text"}
+NATIVE = ("num_ctx", "keep_alive", "think")
+"""The parameters that Ollama takes at /api/chat alone."""
+LOADING = ("num_ctx", "keep_alive")
+"""Those of them that say how the model is loaded: whoever asks through a backend must load it the same way."""
+THINK_LEVELS = ("low", "medium", "high", "max")
+GO_DURATION = re.compile(r"-?(\d+(\.\d+)?(ns|us|µs|ms|s|m|h))+")  # Ollama, api/types.go: time.ParseDuration
+NAMES: Mapping[type, str] = {
+    numbers.Real: "a number",
+    numbers.Integral: "a whole number",
+    str: "text",
+    bool: "True or False",
+}
 RANGES: Mapping[str, tuple[float, float]] = {
     "temperature": (0.0, 2.0),
     "top_p": (0.0, 1.0),
@@ -43,6 +62,10 @@ RANGES: Mapping[str, tuple[float, float]] = {
     "top_logprobs": (0, 20),
     "presence_penalty": (-2.0, 2.0),
     "frequency_penalty": (-2.0, 2.0),
+    "top_k": (-1, float("inf")),  # llama.cpp and vLLM: 0 and -1 turn it off
+    "min_p": (0.0, 1.0),
+    "repeat_penalty": (0.0, float("inf")),
+    "num_ctx": (1, float("inf")),
 }
 
 
@@ -93,6 +116,13 @@ def to_wire(params: Mapping[str, Any]) -> dict[str, Any]:
 
 def _plain(name: str, value: Any) -> Any:
     """The value as JSON has it, a copy of its own: what is changed later does not change what was asked."""
+    if name == "think" and isinstance(value, str) and value not in THINK_LEVELS:
+        raise BadInput(f"think must be True, False or one of {', '.join(THINK_LEVELS)}; this is {value!r}.")
+    if name == "keep_alive" and isinstance(value, str) and not GO_DURATION.fullmatch(value):
+        raise BadInput(
+            f"keep_alive must be seconds or a time with its unit; this is {value!r}.",
+            hint='For example "30m", 3600, 0 (unload at once) or -1 (keep for good).',
+        )
     if isinstance(value, bool | str):
         return value
     if isinstance(value, numbers.Number):

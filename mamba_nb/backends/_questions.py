@@ -13,10 +13,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pydantic_core import from_json
 
 from mamba_nb import _http
+from mamba_nb.backends._declared import kind_at, root_for
 from mamba_nb.backends._patience import with_retries
-from mamba_nb.errors import EndpointNotFound, MambaError, ModelNotFound, NotHere, ServerFailed
+from mamba_nb.errors import EndpointNotFound, MambaError, ModelNotFound, NotHere, RequestRejected, ServerFailed
+from mamba_nb.records import Message
 from mamba_nb.servers import failures
-from mamba_nb.servers.kinds import kind_from_models, kind_of, root_of
+from mamba_nb.servers.asking import Asking
+from mamba_nb.servers.kinds import Kind, kind_from_models, kind_of, root_of
 from mamba_nb.servers.lmstudio import LOCAL_MODEL
 
 if TYPE_CHECKING:
@@ -25,7 +28,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 MOST_S = 5.0  # for what nobody asked for in so many words: lists of models, state
-TOKENIZERS = ("llamacpp", "embedded", "vllm")
+TOKENIZE_HINT = "llama.cpp and vLLM have one. Elsewhere, usage.prompt_tokens of an answer tells the count."
+COUNT_HINT = "llama.cpp and vLLM can tell. Elsewhere, usage.prompt_tokens of an answer has the count."
 
 
 @dataclass(slots=True, kw_only=True)
@@ -38,6 +42,7 @@ class Questions:
         kind: The name of its kind, or None until a reply has shown it.
         key: The key that is sent, or None.
         proxied: Whether proxies from the environment are used.
+        trust_env: What was asked for in that matter; None decides by the host.
         timeout_s: The longest silence allowed.
         max_retries: Further attempts after a connect error or a status of 429, 502, 503, 504.
         resolved: The model's name on the wire, or None until the first request.
@@ -50,6 +55,7 @@ class Questions:
     proxied: bool
     timeout_s: float
     max_retries: int
+    trust_env: bool | None = None
     resolved: str | None = None
 
     def where(self) -> failures.Where:
@@ -57,11 +63,32 @@ class Questions:
         return failures.Where(
             base_url=self.base_url,
             model=self.resolved or self.model,
-            kind=kind_of(self.kind),
+            kind=self.about,
             timeout_s=self.timeout_s,
             key=self.key,
             proxied=self.proxied,
         )
+
+    @property
+    def about(self) -> Kind | None:
+        """What its kind is like, where it is known."""
+        return kind_of(self.kind)
+
+    def asking(self, *, read_s: float = 3.0) -> Asking:
+        """Its native paths, asked over the short way; nothing is kept from one such asking to the next."""
+        return Asking(
+            root=root_for(self.base_url, self.about),
+            base_url=self.base_url,
+            key=self.key,
+            read_s=read_s,
+            trust_env=self.trust_env,
+        )
+
+    async def learn_kind(self) -> Kind | None:
+        """What its kind is like; asks where it is not known yet, and gives None where nothing tells it."""
+        if self.kind is None:
+            self.kind = await kind_at(self.asking())
+        return self.about
 
     async def served(self, client: AsyncOpenAI, timeout_s: float | None = None, *, retries: int = 0) -> tuple[str, ...]:
         """The ids in GET /v1/models; learns the kind of server from the reply's shape."""
@@ -106,7 +133,7 @@ class Questions:
         return self.resolved
 
     async def _loaded_model(self, client: AsyncOpenAI) -> str:
-        kind = kind_of(self.kind)
+        kind = self.about
         loaded: Sequence[str] = ()
         if kind is not None and kind.loaded_models is not None:
             try:
@@ -132,7 +159,7 @@ class Questions:
         try:
             if self.kind is None:
                 await self.served(client)
-            kind = kind_of(self.kind)
+            kind = self.about
             if kind is None or kind.is_loading is None:
                 return False
             return await kind.is_loading(lambda path: self._native(client, path), self.resolved or self.model)
@@ -154,8 +181,8 @@ class Questions:
             )
         except ModelNotFound as error:
             raise await self.with_served(client, error) from error.__cause__
-        except (EndpointNotFound, ServerFailed) as error:
-            if isinstance(error, ServerFailed) and error.status != 501:
+        except (EndpointNotFound, RequestRejected, ServerFailed) as error:
+            if not isinstance(error, EndpointNotFound) and error.status != 501:
                 raise
             raise self._not_here("embed", "Start it with an embedding model.", error) from error
         entries = reply.get("data") if isinstance(reply, Mapping) else None
@@ -169,20 +196,33 @@ class Questions:
         Raises:
             NotHere: If the server has no such endpoint.
         """
-        if self.kind is None:
-            await self.served(client)
-        hint = "llama.cpp and vLLM have one. Elsewhere, usage.prompt_tokens of an answer tells the count."
-        if self.kind not in TOKENIZERS:
-            raise self._not_here("tokenize", hint)
-        body = {"model": await self.resolve(client), "prompt": text, "content": text}
-        path = root_of(self.base_url) + "/tokenize"
+        kind = await self.learn_kind()
+        if kind is None or kind.tokenize is None:
+            raise self._not_here("tokenize", TOKENIZE_HINT)
+        tokenize, model = kind.tokenize, await self.resolve(client)
+        return await self._native_verb("tokenize", lambda asking: tokenize(asking, model, text))
+
+    async def count_tokens(
+        self, client: AsyncOpenAI, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]]
+    ) -> int:
+        """Tokens of a whole request, the model's template included.
+
+        Raises:
+            NotHere: If the server cannot tell.
+        """
+        kind = await self.learn_kind()
+        if kind is None or kind.count_tokens is None:
+            raise self._not_here("count tokens", COUNT_HINT)
+        count, model = kind.count_tokens, await self.resolve(client)
+        return await self._native_verb("count tokens", lambda asking: count(asking, model, messages, tools))
+
+    async def _native_verb(self, verb: str, ask: Callable[[Asking], Awaitable[T]]) -> T:
+        """The answer of a kind's own function, with the retries and the errors of the chat."""
+        asking = self.asking(read_s=self.timeout_s)
         try:
-            reply = await self._asked(
-                lambda: _http.post_json(client, path, body, timeout_s=self.timeout_s), retries=self.max_retries
-            )
-            return [int(token) for token in reply["tokens"]]
-        except (EndpointNotFound, KeyError, TypeError) as error:
-            raise self._not_here("tokenize", hint, error) from error
+            return await self._asked(lambda: ask(asking), retries=self.max_retries)
+        except EndpointNotFound as error:
+            raise self._not_here(verb, COUNT_HINT, error) from error
 
     async def _native(self, client: AsyncOpenAI, path: str) -> Any:
         return await _http.get_json(client, root_of(self.base_url) + path, timeout_s=self._aside_s)

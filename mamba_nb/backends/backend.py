@@ -4,25 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from mamba_nb import _http
 from mamba_nb._bridge import Run, foreign, io, refuse_on_private_loops
+from mamba_nb.backends import _call_as_text, _truncation
 from mamba_nb.backends._builder import GenerationBuilder
-from mamba_nb.backends._exchange import Exchange
+from mamba_nb.backends._declared import PATIENCE_S, Declared, ask, profile_of
+from mamba_nb.backends._exchange import OPENAI, Exchange, Route
+from mamba_nb.backends._exchange_client import ClientKeeper
 from mamba_nb.backends._given import checked_base_url, revealed
-from mamba_nb.backends._params import checked, merged, to_wire
+from mamba_nb.backends._native_ollama import check_native, native_route, wants_native
+from mamba_nb.backends._params import LOADING, checked, merged
 from mamba_nb.backends._prompt import Prompt, messages_from
 from mamba_nb.backends._questions import Questions
+from mamba_nb.backends._translate import refuse, refuse_native
 from mamba_nb.backends.health import ServerHealth, health_of
-from mamba_nb.backends.profiles import Fact, ModelProfile, get_profile
-from mamba_nb.errors import BackendClosed, BadInput, ModelNotFound, closest
+from mamba_nb.backends.profiles import Fact, ModelProfile
+from mamba_nb.errors import BackendClosed, BadInput, EndpointNotFound, MambaError, ModelNotFound, closest
 from mamba_nb.records import Generation, Message, Request, StreamEvent
 from mamba_nb.servers import failures
-from mamba_nb.servers.kinds import is_same_model, kind_of, kinds
+from mamba_nb.servers.enriching import enriched
+from mamba_nb.servers.kinds import is_same_model, kind_of, kinds, root_of
+from mamba_nb.servers.lmstudio import LOCAL_MODEL
 from mamba_nb.servers.where import Where
 
 if TYPE_CHECKING:
@@ -57,7 +63,14 @@ class OpenAICompatibleBackend:
         server: The kind of server (`ollama`, `vllm`, `lmstudio`, `llamacpp`), where you know it.
         headers: Further HTTP headers for every request.
         trust_env: Whether proxies from the environment are used; None bypasses them for local hosts.
-        **params: Further request parameters to send every time (`top_p`, `seed`, `stop`, `extra_body`, ...).
+        native: Whether to ask Ollama at its own route, /api/chat, instead of `/v1`. None does so where `num_ctx`,
+            `keep_alive` or `think` is given, which `/v1` has no place for.
+        **params: Further request parameters to send every time (`top_p`, `seed`, `stop`, `extra_body`, ...). For
+            Ollama alone: `num_ctx` (tokens of context to load the model with), `keep_alive` (how long it stays in
+            memory afterwards: "30m", seconds, 0, or -1 for good), `think` (True, False, or a level).
+
+    A parameter that this kind of server ignores is sent with a warning in the Generation; one that it always refuses
+    is a BadInput.
 
     Raises:
         BadInput: If an argument is wrong; nothing has been sent then.
@@ -76,6 +89,7 @@ class OpenAICompatibleBackend:
         server: str | None = None,
         headers: Mapping[str, str] | None = None,
         trust_env: bool | None = None,
+        native: bool | None = None,
         **params: Any,
     ) -> None:
         if not isinstance(model, str) or not model.strip():
@@ -95,10 +109,11 @@ class OpenAICompatibleBackend:
         self.max_retries = max_retries
         self.params = checked({"temperature": temperature, "max_tokens": max_tokens, **params})
         self.slots: int | None = None  # requests the server works on at once, where its maker knows
-        self.declared: Mapping[str, Fact] = {}  # what the server says of the model, by the profile's names
+        self._declared = Declared()
         self._key = revealed(api_key)
         self._headers = dict(headers or {})
         self._trust_env = trust_env
+        self._native = native
         self._questions = Questions(
             model=model,
             base_url=self.base_url,
@@ -107,13 +122,11 @@ class OpenAICompatibleBackend:
             proxied=_http.uses_proxies(self.base_url, trust_env),
             timeout_s=self.timeout,
             max_retries=max_retries,
+            trust_env=trust_env,
         )
+        check_native(native, self.params, self._questions.about)
         self._closed = False
-        self._client: asyncio.Future[AsyncOpenAI] | None = None
-        self._client_pid = 0
-        self._busy: set[asyncio.Task[Any]] = set()  # tasks that wait for this server
-        self._ended: set[asyncio.Task[Any]] = set()  # those of them that `close` has ended
-        self._left_to_parent: list[Any] = []
+        self._clients = ClientKeeper()
 
     @classmethod
     def from_settings(
@@ -148,8 +161,53 @@ class OpenAICompatibleBackend:
 
     @property
     def profile(self) -> ModelProfile:
-        """What is known of this model: what the table claims for its name, and what its server declares."""
-        return get_profile(self._questions.resolved or self.model).with_facts(self.declared)
+        """What is known of this model: claimed for its name, declared by its server, verified by probes.
+
+        The server is asked at the first reading, and again when the model was loaded since; for 1.5 s at most, and
+        not on this package's own loops, where `await backend.declare()` asks. Never raises for a server that is down.
+        """
+        if self._declared.due and not self._closed and not (io.is_current_thread() or foreign.is_current_thread()):
+            run: Run[Any, Any] = Run(lambda _run: self.declare(), name=f"profile {self.base_url}")
+            with contextlib.suppress(MambaError):  # it was stopped from elsewhere
+                run.result()
+        return profile_of(self, self._questions.resolved or self.model)
+
+    @property
+    def declared(self) -> Mapping[str, Fact]:
+        """What the server has said of the model so far, by the profile's names; set it and nothing is asked."""
+        return self._declared.facts
+
+    @declared.setter
+    def declared(self, facts: Mapping[str, Fact]) -> None:
+        self._declared.facts, self._declared.fixed = facts, True
+
+    async def declare(self, again: bool = False) -> Mapping[str, Fact]:
+        """Ask the server what it declares of the model, on the I/O loop.
+
+        Args:
+            again: Whether to ask anew where the answer is known.
+
+        Returns:
+            Facts by the field names of a ModelProfile; what was known before where the server does not answer
+            within 1.5 s.
+        """
+        if (again and not self._declared.fixed) or self._declared.due:
+            began, kind, facts = asyncio.get_running_loop().time(), None, None
+            with contextlib.suppress(TimeoutError, MambaError):
+                async with asyncio.timeout(PATIENCE_S):
+                    kind, facts = await self._ask_facts()
+            self._questions.kind = self._questions.kind or kind
+            self._declared.take(facts, asyncio.get_running_loop().time() - began)
+        return self.declared
+
+    async def _ask_facts(self) -> tuple[str | None, Mapping[str, Fact] | None]:
+        if _http.is_openai_host(urlsplit(self.base_url).hostname or ""):
+            # Its list of models has names and dates alone.
+            return "openai", {"runs_locally": Fact(False, "declared", "the host is OpenAI's")}
+        if self.model == LOCAL_MODEL:
+            await self._questions.resolve(await self._ready())
+        model = self._questions.resolved or self.model
+        return await ask(self._questions.asking(), self._questions.kind, model)
 
     @property
     def closed(self) -> bool:
@@ -235,6 +293,27 @@ class OpenAICompatibleBackend:
 
         return self._block(embed, "embed")
 
+    def count_tokens(
+        self, prompt: Prompt, tools: Sequence[Mapping[str, Any]] = (), *, system: str | None = None
+    ) -> int:
+        """Tokens that a prompt has on this server, the model's template included; nothing is generated.
+
+        Args:
+            prompt: Text or messages, as for `ask`.
+            tools: Tools in OpenAI's form, where the request would have some.
+            system: A system message to put first.
+
+        Raises:
+            NotHere: If the server cannot tell (Ollama, LM Studio); `usage.prompt_tokens` of an answer has the count.
+        """
+        messages = messages_from(prompt, system)
+        offered = checked({"tools": list(tools)})["tools"]
+
+        async def count() -> int:
+            return await self._questions.count_tokens(await self._ready(), messages, offered)
+
+        return self._block(count, "count_tokens")
+
     def tokenize(self, text: str) -> list[int]:
         """The text as token ids, where the server can tell (llama.cpp, vLLM).
 
@@ -253,7 +332,7 @@ class OpenAICompatibleBackend:
         Closing twice is fine.
         """
         self._closed = True
-        if self._client is not None and self._client_pid == os.getpid():
+        if self._clients.is_there:
             run: Run[Any, None] = Run(lambda _run: self.aclose(), name=f"close {self.base_url}")
             if not (io.is_current_thread() or foreign.is_current_thread()):
                 run.result(CLOSING_S)
@@ -261,12 +340,7 @@ class OpenAICompatibleBackend:
     async def aclose(self) -> None:
         """`close` on the I/O loop."""
         self._closed = True
-        client, self._client = self._client, None
-        if client is not None and self._client_pid == os.getpid():
-            for task in self._busy - self._ended:
-                self._ended.add(task)
-                task.cancel()
-            await (await client).close()
+        await self._clients.close()
 
     def __enter__(self) -> OpenAICompatibleBackend:
         return self
@@ -290,6 +364,8 @@ class OpenAICompatibleBackend:
         self._check_open()
         messages = messages_from(prompt, system)
         wanted = merged(self.params, checked(params))
+        check_native(self._native, wanted, self._questions.about)
+        refuse(wanted, None if wants_native(self._native, wanted) else self._questions.about)
         builders: list[GenerationBuilder] = []
 
         async def work(run: Run[StreamEvent, Generation]) -> Generation:
@@ -322,15 +398,40 @@ class OpenAICompatibleBackend:
             on_state: Gets the state, where there is no run.
             on_builder: Gets the builder before anything is sent, to read what had come if this is cancelled.
         """
+        # Who asks without the backend's own parameters must still find the model as they load it.
+        params = {**{name: self.params[name] for name in LOADING if name in self.params}, **params}
         client = await self._ready()
-        request = Request(model=await self._questions.resolve(client), messages=messages, params=dict(params))
+        try:
+            with self._clients.ended_by_close(self._closed_error):
+                builder = await self._answer(client, messages, params, run, streamed, emit, on_state, on_builder)
+        except MambaError as error:
+            raise await self._explained(client, error) from error.__cause__
+        if self._questions.kind is None and builder.server != "unknown":
+            self._questions.kind = builder.server
+        self._declared.was_loaded(params.get("num_ctx"))
+        self._warn_of_what_came(builder)
+        await self._warn_of_cut_prompt(builder)
+        return builder.freeze()
+
+    async def _answer(
+        self,
+        client: AsyncOpenAI,
+        messages: tuple[Message, ...],
+        params: Mapping[str, Any],
+        run: Run[StreamEvent, Generation] | None,
+        streamed: bool,
+        emit: Callable[[StreamEvent], None] | None,
+        on_state: Callable[[str], None] | None,
+        on_builder: Callable[[GenerationBuilder], None] | None,
+    ) -> GenerationBuilder:
+        model = await self._questions.resolve(client)
+        route = await self._route_for(client, params)
+        sent = route.write(model, messages, params, kind=self._questions.about, streamed=streamed)
+        request = Request(model=model, messages=messages, params=sent.params)
         builder = GenerationBuilder(request, base_url=self.base_url, server=self.server)
+        builder.warnings += sent.warnings
         if on_builder is not None:
             on_builder(builder)
-        body: dict[str, Any] = {"model": request.model, "messages": list(messages), **to_wire(params)}
-        if streamed:
-            body["stream"] = True
-            body.setdefault("stream_options", {"include_usage": True})
 
         def set_state(state: str) -> None:
             if run is not None:
@@ -340,7 +441,8 @@ class OpenAICompatibleBackend:
 
         exchange = Exchange(
             client=client,
-            body=body,
+            route=route,
+            body=sent.body,
             where=self.where(),
             timeout_s=self.timeout,
             max_retries=self.max_retries,
@@ -348,67 +450,74 @@ class OpenAICompatibleBackend:
             emit=emit or (run.emit if run is not None else _ignore),
             on_state=set_state,
         )
-        try:
-            with self._ended_by_close():
-                await exchange.run(builder)
-        except ModelNotFound as error:
-            raise await self._questions.with_served(client, error) from error.__cause__
-        if self._questions.kind is None and builder.server != "unknown":
-            self._questions.kind = builder.server
-        self._warn_of_other_model(builder, request.model)
-        return builder.freeze()
+        await exchange.run(builder)
+        return builder
+
+    # which route, and what to say of what came
+
+    async def _route_for(self, client: AsyncOpenAI, params: Mapping[str, Any]) -> Route:
+        """The way to ask with these parameters."""
+        if not wants_native(self._native, params):
+            return OPENAI
+        if self._questions.kind is None and not self._native:
+            await self._questions.served(client)
+            if await self._questions.learn_kind() is None:
+                refuse_native(params, None)
+        check_native(self._native, params, self._questions.about)
+        return native_route(self.base_url)
+
+    async def _explained(self, client: AsyncOpenAI, error: MambaError) -> MambaError:
+        """The error with what the server, or this machine, can add to it."""
+        if isinstance(error, ModelNotFound):
+            return await self._questions.with_served(client, error)
+        if isinstance(error, EndpointNotFound) and self._native:
+            error.message = f"There is no Ollama at {root_of(self.base_url)}: POST /api/chat is not there."
+            error.hint = "native=True, num_ctx, keep_alive and think are for Ollama alone."
+        return await enriched(error, self.where())
+
+    def _warn_of_what_came(self, builder: GenerationBuilder) -> None:
+        asked, answered = builder.request.model, builder.model
+        if answered and not is_same_model(asked, answered):
+            builder.warnings.append(f"Asked for {asked!r}, answered by {answered!r}: the server took another model.")
+        tools = _call_as_text.offered(builder.request.params)
+        if tools and not builder.called and (calls := _call_as_text.calls_in_text(builder.text, tools)):
+            builder.warnings.append(_call_as_text.warning(calls))
+
+    async def _warn_of_cut_prompt(self, builder: GenerationBuilder) -> None:
+        """Say so where the server may have cut the prompt in silence; after the clock has stopped."""
+        kind = self._questions.about
+        if kind is None:
+            return
+        asking, model = self._questions.asking(), builder.request.model
+        warning = await _truncation.alarm(
+            builder.request.messages,
+            builder.outcome(),
+            kind,
+            lambda: _truncation.context_in_force(asking, kind, model),
+        )
+        if warning is not None:
+            builder.warnings.append(warning)
 
     async def _ready(self) -> AsyncOpenAI:
         """The client: built off the loop on first use, and again after a fork."""
         self._check_open()
-        if self._client_pid != os.getpid():
-            self._left_to_parent.append(self._client)
-            self._client, self._client_pid = None, os.getpid()
-            self._busy, self._ended = set(), set()
-        if self._client is None:
-            # Silence between bytes is watched by the exchange; this timeout is for connecting alone.
-            connect_s = min(_http.CONNECT_TIMEOUT_S, self.timeout)
-            self._client = asyncio.ensure_future(self._build(connect_s))
-        building = self._client
         try:
-            return await asyncio.shield(building)
+            return await self._clients.ready(self._build)
         except Exception as error:
-            if self._client is building:
-                self._client = None  # what was missing may be there next time
             raise failures.translate(error, self.where()) from failures.safe_cause(error, self.where())
 
-    async def _build(self, connect_timeout_s: float) -> AsyncOpenAI:
+    async def _build(self) -> AsyncOpenAI:
+        # Silence between bytes is watched by the exchange; this timeout is for connecting alone.
         client = await asyncio.to_thread(
             _http.build_client,
             self.base_url,
             self._key,
-            connect_timeout_s=connect_timeout_s,
+            connect_timeout_s=min(_http.CONNECT_TIMEOUT_S, self.timeout),
             headers=self._headers,
             trust_env=self._trust_env,
         )
         _http.close_when_gone(self, client)
         return client
-
-    def _warn_of_other_model(self, builder: GenerationBuilder, asked: str) -> None:
-        answered = builder.model
-        if answered and not is_same_model(asked, answered):
-            builder.warnings.append(f"Asked for {asked!r}, answered by {answered!r}: the server took another model.")
-
-    @contextlib.contextmanager
-    def _ended_by_close(self) -> Iterator[None]:
-        """What the current task does in this block, `close()` ends."""
-        task = asyncio.current_task()
-        assert task is not None
-        self._busy.add(task)
-        try:
-            yield
-        except asyncio.CancelledError:
-            if task in self._ended and task.uncancel() == 0:  # else it was cancelled for another reason too
-                raise self._closed_error() from None
-            raise
-        finally:
-            self._busy.discard(task)
-            self._ended.discard(task)
 
     def _check_open(self) -> None:
         if self._closed:
@@ -426,7 +535,7 @@ class OpenAICompatibleBackend:
         self._check_open()
 
         async def call(_run: Run[Any, T]) -> T:
-            with self._ended_by_close():
+            with self._clients.ended_by_close(self._closed_error):
                 return await work()
 
         return Run(call, name=f"{name} {self.base_url}").result()

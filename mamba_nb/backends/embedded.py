@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from mamba_nb.backends.backend import OpenAICompatibleBackend
-from mamba_nb.backends.profiles import Fact
-from mamba_nb.errors import ServerUnreachable
+from mamba_nb.errors import MambaError, ServerUnreachable
+from mamba_nb.servers.facts import Fact, now
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
@@ -49,7 +50,7 @@ class EmbeddedBackend(OpenAICompatibleBackend):
         self._check_open()
         engine = await ensure_engine(self._spec)
         if engine.base_url != self.base_url:
-            self._client = None  # its connections died with the engine
+            self._clients.forget()  # its connections died with the engine
             self._follow(engine)
         return await super()._ready()
 
@@ -58,8 +59,20 @@ class EmbeddedBackend(OpenAICompatibleBackend):
         self.base_url = self._questions.base_url = engine.base_url
         self._key = self._questions.key = engine.api_key
         self.slots = engine.slots
-        self.declared = {
-            name: Fact(value=fact.value, source="declared", evidence=fact.evidence)
+        moment = now()
+        self._from_engine = {
+            name: Fact(fact.value, "declared", fact.evidence, moment)
             for name, fact in engine.declared.items()
             if fact.value is not None
         }
+        self._declared.facts = {**self._declared.facts, **self._from_engine}
+
+    async def _ask_facts(self) -> tuple[str | None, Mapping[str, Fact] | None]:
+        """What the engine declared when it started, and what its list of models says besides; never starts it."""
+        kind, facts = await super()._ask_facts()
+        return kind, {**(facts or {}), **self._from_engine}
+
+    async def _explained(self, client: AsyncOpenAI, error: MambaError) -> MambaError:
+        if isinstance(error, ServerUnreachable):
+            return error  # the engine is started anew, and no other server takes its place
+        return await super()._explained(client, error)

@@ -1,9 +1,61 @@
-"""The kinds of model server: where each listens, how it is started, what it says of its state.
+"""The model servers: found, told apart, and what each says of itself.
 
-One file a kind; each offers a `KIND`, which is data and a few small functions. `failures` turns what goes
-wrong on the way to a server into this package's errors.
+    from mamba_nb.servers import find_servers
+    find_servers()                 what runs here, as a table; .to_frame() for pandas
+    find_servers()["ollama"]       a Server: .models, .pull("llama3.2"), .load(...), .backend("llama3.2")
+
+One file a kind; each offers a `KIND`, which is data and a few small functions. `failures` turns what goes wrong on the
+way to a server into this package's errors. Names load on first use.
 """
 
-from mamba_nb.servers.kinds import Kind, kind_of, kinds
+from __future__ import annotations
 
-__all__ = ["Kind", "kind_of", "kinds"]
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mamba_nb.servers.discovery import find_servers
+    from mamba_nb.servers.facts import Fact, ServedModel
+    from mamba_nb.servers.found import Other, Servers
+    from mamba_nb.servers.kinds import Kind, Sighting, kind_of
+    from mamba_nb.servers.pulling import PullProgress
+    from mamba_nb.servers.server import Server
+
+__all__ = [
+    "Fact",
+    "Kind",
+    "Other",
+    "PullProgress",
+    "ServedModel",
+    "Server",
+    "Servers",
+    "Sighting",
+    "find_servers",
+    "kind_of",
+]
+
+_HOMES = {
+    "Fact": "facts",
+    "Kind": "kinds",
+    "Other": "found",
+    "PullProgress": "pulling",
+    "ServedModel": "facts",
+    "Server": "server",
+    "Servers": "found",
+    "Sighting": "kinds",
+    "find_servers": "discovery",
+    "kind_of": "kinds",
+}
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -67,6 +67,11 @@ class Asking:
             self._answers.pop(path, None)
             self.failures.pop(path, None)
 
+    def leave(self) -> None:
+        """Drop the questions that are under way: nobody waits for them any more."""
+        for task in self._answers.values():
+            task.cancel()
+
     async def post(
         self, path: str, body: Mapping[str, Any], *, method: str = "POST", read_s: float | None = None
     ) -> Answer:

@@ -310,7 +310,9 @@ ROWS: tuple[Row, ...] = (
     (
         _pattern(
             r"model ['\"`][^'\"`\n]+['\"`] (was )?not found|The model ['\"`][^'\"`\n]+['\"`] does not exist"
-            r"|Invalid model name|model_not_found|no router for requested model|try pulling it first"
+            r"|Invalid model (name|identifier)|model_not_found|no router for requested model|try pulling it first"
+            # Jan, Docker Model Runner, Lemonade and others
+            r"|No running session found for model|No models are available|^model not found"
         ),
         _no_model,
     ),

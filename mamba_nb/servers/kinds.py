@@ -168,7 +168,7 @@ def kind_of(name: str | None) -> Kind | None:
 def kind_from_models(listing: Any, headers: Mapping[str, str]) -> str | None:
     """The kind that a reply of GET /v1/models shows by its shape, or None where it shows none."""
     entries = listing.get("data") if isinstance(listing, Mapping) else None
-    for entry in entries or ():
+    for entry in entries if isinstance(entries, list) else ():
         owner = entry.get("owned_by") if isinstance(entry, Mapping) else None
         if isinstance(owner, str) and owner in _owners():
             return _owners()[owner]

@@ -21,7 +21,7 @@ from mamba_nb.testing.events import Event, fragments, to_json
 from mamba_nb.testing.log import LoggedRequest
 from mamba_nb.testing.replies import WORDS, encoded, merged
 from mamba_nb.testing.script import Script
-from mamba_nb.testing.styles.base import Answered, Reply, Route, Streamed
+from mamba_nb.testing.styles.base import Answered, Reply, Route, Streamed, Style
 from mamba_nb.testing.wire import Connection
 
 if TYPE_CHECKING:
@@ -40,8 +40,11 @@ class Answering:
 
     def __init__(self, server: ScriptedServer) -> None:
         self._server = server
-        self._style = server.style
         self._answers = 0
+
+    @property
+    def _style(self) -> Style:
+        return self._server.style  # read anew: a style may put another in its place when the server starts
 
     async def answer(self, connection: Connection, entry: LoggedRequest) -> None:
         """Answer one request; returns when the last byte is written or the script closed the connection."""

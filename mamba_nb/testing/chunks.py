@@ -141,7 +141,7 @@ class Answer:
             reply["usage"] = self.usage()
         if (timings := self.timings()) is not None:
             reply["timings"] = timings
-        return reply
+        return self._touched(reply)
 
     def _logprobs(self, texts: list[str]) -> dict[str, Any] | None:
         if not (self.script.logprobs and self.body.get("logprobs") and texts):
@@ -285,8 +285,13 @@ class Answer:
             chunk["timings"] = timings
         if script.extra_chunk_fields:
             chunk.update(script.extra_chunk_fields)
+        chunk = self._touched(chunk)
         encoder = ASCII if script.fault == "half_emoji" else COMPACT
         return self._sse(encoder.encode(chunk), at_s, token=token)
+
+    def _touched(self, reply: dict[str, Any]) -> dict[str, Any]:
+        touch = self.style.last_touch
+        return reply if touch is None else touch(reply, self.body, self.script)
 
     def _running(self, tokens: int) -> dict[str, Any] | None:
         if self.script.usage == "each":

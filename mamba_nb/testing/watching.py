@@ -45,8 +45,8 @@ class Watched:
 
     @property
     def chats(self) -> list[LoggedRequest]:
-        """The requests for chat completions among them."""
-        return [request for request in self.requests if request.path.endswith("/chat/completions")]
+        """The requests for chat completions among them, Ollama's own route included."""
+        return [request for request in self.requests if request.path.endswith(("/chat/completions", "/api/chat"))]
 
     @property
     def disconnects(self) -> int:

@@ -177,6 +177,8 @@ class Style:
         begin: Called when the server starts, to fill `server.state`.
         refuse_chat: Looks at a chat request whose model is served; None lets it pass.
         play: The script as this server would play it for this request: server, script, body, model.
+        last_touch: What the server adds to a whole answer or to a chunk, told apart by `object`: gets it, the request's
+            body and the script, and returns what is sent.
         no_messages: Words the refusal of a chat request whose messages are missing (True) or empty (False);
             None where it is not refused.
     """
@@ -214,6 +216,7 @@ class Style:
     begin: Callable[[ScriptedServer], None] | None = None
     refuse_chat: Callable[[ScriptedServer, LoggedRequest], Reply | None] | None = None
     play: Callable[[ScriptedServer, Script, Mapping[str, Any], str], Script] | None = None
+    last_touch: Callable[[dict[str, Any], Mapping[str, Any], Script], dict[str, Any]] | None = None
     error: Callable[..., Reply] = plain_error
     not_found: Callable[[str, str], Reply] = plain_not_found
     not_allowed: Callable[[str, str, Sequence[str]], Reply] = plain_not_allowed

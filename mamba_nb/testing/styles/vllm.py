@@ -1,98 +1,51 @@
 """vLLM, as recorded from vLLM 0.32.0 (SmolLM2 on CPU).
 
+Sources: recorded replies, which the tests hold it against; for what they do not show, vLLM's
+`entrypoints/openai/models/serving.py` (adapters), `v1/metrics/loggers.py` (histograms), `entrypoints/pooling`.
+
 What is its own: the head of a stream leaves at once, `content: ""` first, `stop_reason` and `token_ids` beside the
 finish reason, `[DONE]` even after an error, FastAPI's `detail` for wrong paths, a key that guards `/v1` only, an
 optional model name, and no `/v1/embeddings` beside a chat model.
+
+about           context_length (`max_model_len`), root (where the weights are; the id is the served name), parent (makes
+                it an adapter of that model), vision (takes images)
+options         tool_parser   "hermes"; None is a server without `--tool-call-parser`, which refuses tools
+                task          "generate"; "embed", "classify", "score" are pooling models, without chat
+                metrics       "old" for the metric names of earlier releases
+                cache_usage   share of the KV cache that `/metrics` says is in use, 0 to 1
+
+While it loads, vLLM refuses connections: see `vllm_loading`.
 """
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from mamba_nb.testing.log import LoggedRequest, text_of
-from mamba_nb.testing.script import split_pieces
-from mamba_nb.testing.styles.base import Reply, Style, plain_model_entry
+from mamba_nb.testing.styles import vllm_native as native
+from mamba_nb.testing.styles.base import Reply, Style
+from mamba_nb.testing.styles.vllm_checks import refuse
+from mamba_nb.testing.styles.vllm_metrics import metrics
+from mamba_nb.testing.styles.vllm_play import play
+from mamba_nb.testing.styles.vllm_shapes import (
+    FINGERPRINT,
+    NOT_FOUND,
+    VERSION,
+    bad_json,
+    choice,
+    entry,
+    error,
+    last_touch,
+    unknown_model,
+)
 
 if TYPE_CHECKING:
     from mamba_nb.testing.server import ScriptedServer
 
-VERSION = "0.32.0"
-FINGERPRINT = "vllm-0.32.0-dd8cb623"
 
-_TYPES = {400: "BadRequestError", 404: "NotFoundError", 500: "InternalServerError"}
-_NOT_FOUND = Reply(404, {"detail": "Not Found"})
-
-
-def _error(status: int, message: str, *, type: str | None = None, param: str | None = None, code: Any = None) -> Reply:
-    kind = type or _TYPES.get(status, "InternalServerError" if status >= 500 else "BadRequestError")
-    return Reply(status, {"error": {"message": message, "type": kind, "param": param, "code": status}})
-
-
-def _unknown_model(model: str, served: Sequence[str]) -> Reply:
-    message = f"The model `{model}` does not exist. Valid aliases: {', '.join(served)}."
-    return _error(404, message, param="model")
-
-
-def _bad_json(detail: str) -> Reply:
-    where = {"type": "json_invalid", "loc": "body.1", "msg": "JSON decode error", "ctx": {"error": detail}}
-    return _error(400, f"1 validation error:\n  {where}", type="Bad Request", param="body.1")
-
-
-def _no_messages(missing: bool) -> Reply:
-    if missing:
-        where = {"type": "missing", "loc": "body.messages", "msg": "Field required"}
-        return _error(400, f"1 validation error:\n  {where}", type="Bad Request", param="body.messages")
-    return _error(400, "Cannot apply chat template to an empty conversation. Provide at least one message.")
-
-
-def _choice(index: int, delta: dict[str, Any], logprobs: Any, finish_reason: str | None) -> dict[str, Any]:
-    choice = {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": finish_reason}
-    if finish_reason is not None:
-        choice["stop_reason"] = None
-    if "role" not in delta:
-        choice["token_ids"] = None
-    return choice
-
-
-def _entry(server: ScriptedServer, model: str) -> dict[str, Any]:
-    permission = {
-        "id": f"modelperm-{zlib.crc32(model.encode()):016x}",
-        "object": "model_permission",
-        "created": server.created,
-        "allow_create_engine": False,
-        "allow_sampling": True,
-        "allow_logprobs": True,
-        "allow_search_indices": False,
-        "allow_view": True,
-        "allow_fine_tuning": False,
-        "organization": "*",
-        "group": None,
-        "is_blocking": False,
-    }
-    return {
-        **plain_model_entry(server, model),
-        "root": model,
-        "parent": None,
-        "max_model_len": server.context_length,
-        "permission": [permission],
-    }
-
-
-def _tokenize(server: ScriptedServer, request: LoggedRequest) -> Reply:
-    """`{"prompt"}` or `{"messages"}`; a token is a word, as in this server's `usage`."""
-    body = request.body
-    messages = body.get("messages")
-    texts = [text_of(m.get("content")) for m in messages] if isinstance(messages, list) else [body.get("prompt", "")]
-    pieces = [piece for text in texts for piece in split_pieces(text)]
-    reply = {
-        "count": len(pieces),
-        "max_model_len": server.context_length,
-        "tokens": [zlib.crc32(piece.encode()) % 49152 for piece in pieces],
-        "token_strs": pieces if body.get("return_token_strs") else None,
-    }
-    return Reply(200, reply)
+def _begin(server: ScriptedServer) -> None:
+    server.state |= {"pieces": {}, "answers": 0, "prompt_tokens": 0, "generation_tokens": 0}
+    if server.options.get("task") == "embed":
+        server.embeddings = True
 
 
 STYLE = Style(
@@ -104,7 +57,7 @@ STYLE = Style(
     null_content_first=False,
     head_first=True,
     finish_delta={"content": ""},
-    message_extras={"refusal": None, "annotations": None, "audio": None, "function_call": None, "reasoning": None},
+    message_extras={"content": "", **dict.fromkeys(("refusal", "annotations", "audio", "function_call", "reasoning"))},
     fingerprint=FINGERPRINT,
     chunk_fingerprint="last",
     done_after_error=True,
@@ -114,22 +67,34 @@ STYLE = Style(
     routes={
         ("GET", "/version"): lambda server, request: Reply(200, {"version": VERSION}),
         ("GET", "/ping"): lambda server, request: Reply(200, b""),
+        ("POST", "/ping"): lambda server, request: Reply(200, b""),
         ("GET", "/load"): lambda server, request: Reply(200, {"server_load": server.room.busy}),
-        ("POST", "/tokenize"): _tokenize,
+        ("GET", "/openapi.json"): native.openapi,
+        ("GET", "/metrics"): metrics,
+        ("POST", "/tokenize"): native.tokenize,
+        ("POST", "/detokenize"): native.detokenize,
+        ("POST", "/v1/completions"): native.completions,
+        ("POST", "/v1/responses"): native.responses,
+        ("POST", "/v1/messages"): native.messages,
+        ("POST", "/v1/embeddings"): native.embed,
     },
-    error=_error,
-    not_found=lambda method, path: _NOT_FOUND,
+    begin=_begin,
+    refuse_chat=refuse,
+    play=play,
+    error=error,
+    not_found=lambda method, path: NOT_FOUND,
     not_allowed=lambda method, path, allowed: Reply(
         405, {"detail": "Method Not Allowed"}, {"Allow": ", ".join(allowed)}
     ),
     unauthorized=lambda key: Reply(401, {"error": "Unauthorized"}),
-    unknown_model_reply=_unknown_model,
-    bad_json=_bad_json,
-    no_messages=_no_messages,
-    no_embeddings=lambda: _NOT_FOUND,
-    model_entry=_entry,
+    unknown_model_reply=unknown_model,
+    bad_json=bad_json,
+    no_messages=lambda missing: None,  # refused in vllm_checks, whose words need the whole body
+    no_embeddings=lambda: NOT_FOUND,
+    model_entry=entry,
     one_model=None,
-    choice=_choice,
+    choice=choice,
     guarded=lambda path: path.startswith(("/v1", "/v2", "/inference", "/cohere")),
-    answer_id=lambda number: f"chatcmpl-{zlib.crc32(str(number).encode()):016x}",
+    answer_id=lambda number: f"chatcmpl-{native.checksum(number)}",
+    last_touch=last_touch,
 )
