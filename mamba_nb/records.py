@@ -200,6 +200,8 @@ class Generation:
         load_s: Seconds the warm-up call of this (server, model) took; None if there was none.
         concurrency: Requests under way on the same server when this one was sent, itself included; None
             outside a comparison.
+        context: Tokens of context that the server declared as in force; None where it did not say, and outside a
+            comparison.
         started_at: Wall-clock time of sending, ISO 8601 with offset.
     """
 
@@ -225,6 +227,7 @@ class Generation:
     logprobs: Any = None
     load_s: float | None = None
     concurrency: int | None = None
+    context: int | None = None
     started_at: str | None = None
 
     @cached_property

@@ -238,7 +238,7 @@ class TestBadInput:
     def test_a_wrong_argument_is_named_before_anything_is_sent(self, server, backend, arguments, says):
         with pytest.raises(BadInput, match=says):
             Agent(backend, **arguments)
-        assert server.requests == []
+        assert server.chats == []
 
     @pytest.mark.parametrize("model", [3, "", ["llama3.2"]])
     def test_a_model_is_a_name_or_a_backend(self, model):
@@ -606,7 +606,7 @@ class TestStop:
             return inner.run_sync("Why?").output
 
         run = Agent(backend, tools=[ask_other]).run("Go")
-        server.wait_for_requests(2)
+        server.wait_for_requests(2, chats_only=True)
         run.cancel()
         server.wait_for_disconnects()
 
@@ -615,7 +615,7 @@ class TestStop:
         agent = Agent(backend, tools=[add])
 
         def interrupt() -> None:
-            server.wait_for_requests(2)
+            server.wait_for_requests(2, chats_only=True)
             _thread.interrupt_main()
 
         threading.Thread(target=interrupt, daemon=True).start()

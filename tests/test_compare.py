@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 
 import mamba_nb as mb
-from mamba_nb.backends import OpenAICompatibleBackend
+from mamba_nb.backends import OpenAICompatibleBackend, create_ollama_backend
 from mamba_nb.compare.engine import CellEnded, CellEvent
 from mamba_nb.compare.plan import make_plan
 from mamba_nb.errors import BackendClosed, BadInput, RunStopped
@@ -354,3 +354,29 @@ class TestShared:
             notes = mb.compare([one, two], "why?", live=False).notes
         assert "Stopped at the token limit, not at their end: alpha 1 of 1, beta 1 of 1." in notes
         assert "Different temperature: alpha 0.2, beta the server decides." in notes
+
+
+def test_different_contexts_in_force_are_told_and_stand_in_the_frame():
+    with (
+        ScriptedServer(Script(text="a"), style="vllm", models=["short"], context_length=2048) as one,
+        ScriptedServer(Script(text="b"), style="vllm", models=["long"], context_length=8192) as two,
+        OpenAICompatibleBackend("short", one.base_url) as short,
+        OpenAICompatibleBackend("long", two.base_url) as long,
+    ):
+        grid = mb.compare([short, long], "Hello", live=False)
+    assert grid.to_frame()["context"].tolist() == [2048, 8192]
+    assert "Different context in force: short 2,048, long 8,192." in grid.notes
+
+
+def test_variants_that_are_loaded_with_another_context_are_each_warmed_up():
+    about = {"llama3.2": {"context_max": 131_072}}
+    with (
+        ScriptedServer(Script(text="a"), style="ollama", models=["llama3.2"], about=about) as server,
+        create_ollama_backend("llama3.2", base_url=server.base_url) as backend,
+    ):
+        grid = mb.compare(
+            [mb.variant(backend, num_ctx=2048), mb.variant(backend, num_ctx=8192)], ["x", "y"], live=False
+        )
+        sent = [request.body["options"]["num_ctx"] for request in server.chats]
+    assert [cell.generation.status for cell in grid] == ["done"] * 4
+    assert sent == [2048, 2048, 2048, 8192, 8192, 8192]  # one warm-up and two prompts of each, one load each

@@ -36,6 +36,7 @@ DONE = Generation(
     warnings=("the answer was cut at max_tokens", "a cold start"),
     load_s=1.5,
     concurrency=2,
+    context=4096,
 )
 FAILED = Generation(
     request=REQUEST,
@@ -104,6 +105,7 @@ def test_a_done_answer_is_one_row_with_these_values():
         "load_s": 1.5,
         "cost_usd": 0.0,
         "concurrency": 2,
+        "context": 4096,
         "tool_calls": 0,
     }
 
@@ -118,7 +120,7 @@ def test_a_failed_answer_is_a_row_whose_figures_are_missing():
     assert missing == [
         "variant", "reasoning", "finish_reason", "warnings", "prompt_tokens", "completion_tokens", "token_source",
         "ttft_ms", "ttft_text_ms", "tpot_ms", "itl_p50_ms", "itl_p95_ms", "latency_s", "output_tokens_per_s",
-        "decode_tokens_per_s", "load_s", "concurrency",
+        "decode_tokens_per_s", "load_s", "concurrency", "context",
     ]  # fmt: skip
 
 
@@ -129,7 +131,8 @@ def test_columns_stand_in_the_documented_order_with_their_dtypes():
         "label", "model", "variant", "server", "base_url", "prompt_id", "prompt", "repeat", "text", "reasoning",
         "finish_reason", "status", "error", "error_type", "warnings", "prompt_tokens", "completion_tokens",
         "token_source", "ttft_ms", "ttft_text_ms", "tpot_ms", "itl_p50_ms", "itl_p95_ms", "latency_s",
-        "output_tokens_per_s", "decode_tokens_per_s", "load_s", "cost_usd", "concurrency", "tool_calls",
+        "output_tokens_per_s", "decode_tokens_per_s", "load_s", "cost_usd", "concurrency", "context",
+        "tool_calls",
     ]  # fmt: skip
     expected = {column.name: column.dtype for column in COLUMNS} | {"prompt_id": "int64"}
     assert {name: str(dtype) for name, dtype in frame.dtypes.items()} == expected

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from default_ports import servers_on_default_ports
 
 from mamba_nb import errors
 from mamba_nb.backends import OpenAICompatibleBackend
@@ -449,12 +450,21 @@ def test_what_a_server_refuses_is_told_with_its_cause_its_fix_and_the_servers_wo
     assert not row.key or row.key not in str(error) + repr(error)
 
 
-def ask(base_url: str, **options: Any) -> errors.MambaError:
+def ask(base_url: str, *, prompt: str = "Hi", **options: Any) -> errors.MambaError:
     with (
         OpenAICompatibleBackend(MODEL, base_url, **{"max_retries": 0, **options}) as backend,
         pytest.raises(errors.MambaError) as caught,
     ):
-        backend.ask("Hi")
+        backend.ask(prompt)
+    return caught.value
+
+
+def ask_with_tools(base_url: str, model: str) -> errors.MambaError:
+    with (
+        OpenAICompatibleBackend(model, base_url, server="ollama", max_retries=0) as backend,
+        pytest.raises(errors.MambaError) as caught,
+    ):
+        backend.ask("Hi", tools=[TOOL])
     return caught.value
 
 
@@ -464,6 +474,37 @@ def test_row_1_nothing_listens_there_and_what_runs_elsewhere_is_told():
         assert type(error) is errors.ServerUnreachable and isinstance(error, ConnectionError)
         assert "Nothing is listening on 127.0.0.1:" in error.message and "Start" in error.hint
         assert other.requests == []  # a free port is none of the known ones, and ports are not scanned
+
+
+def test_row_1_the_servers_that_do_run_are_listed():
+    with closed_port() as place, servers_on_default_ports() as running:
+        error = ask(place.base_url)
+    assert f"Ollama at {running.ollama.base_url}" in error.hint and f"vLLM at {running.vllm.base_url}" in error.hint
+
+
+def test_row_12_the_models_that_can_call_tools_are_listed():
+    about = {"plain": {"capabilities": ["completion"]}, "able": {"capabilities": ["completion", "tools"]}}
+    with ScriptedServer(style="ollama", models=["plain", "able"], about=about) as server:
+        error = ask_with_tools(server.base_url, "plain")
+    assert type(error) is errors.ToolsNotSupported
+    assert "On this server these are declared to: able:latest." in error.hint
+
+
+def test_row_17_what_the_model_itself_could_hold_is_told():
+    about = {"": {"context_max": 32_768}}
+    with ScriptedServer(style="llamacpp", models=[MODEL], context_length=64, about=about) as server:
+        error = ask(server.base_url, prompt="word " * 200)
+    assert type(error) is errors.ContextOverflow and error.context == 64
+    assert "The model itself can hold" in error.hint
+
+
+def test_row_20_a_prompt_that_ollama_cut_is_a_warning():
+    with (
+        ScriptedServer(Script(text="Hi"), style="ollama", models=["llama3.2"], context_length=64) as server,
+        OpenAICompatibleBackend("llama3.2", server.base_url, server="ollama") as backend,
+    ):
+        (warning,) = backend.ask("word " * 400).warnings
+    assert "64 tokens" in warning and "without saying so" in warning and "num_ctx=" in warning
 
 
 @pytest.mark.parametrize(
@@ -481,6 +522,9 @@ def test_row_1_each_kind_is_started_in_its_own_way(server, start):
     assert start in error.hint and "create_embedded_backend()" in error.hint
 
 
+@pytest.mark.filterwarnings(
+    "ignore::DeprecationWarning"
+)  # of aiohttp, for how the SDK's transport passes it a password
 def test_row_2_a_proxy_that_takes_a_local_call_is_named_without_its_password(monkeypatch):
     page = Script(status=502, error_body="<html><body>Bad gateway</body></html>")
     with ScriptedServer(page) as proxy:

@@ -47,7 +47,7 @@ def test_the_live_view_grows_in_the_cell_and_ends_with_the_whole_answer(kernel, 
 
 def test_an_interrupted_comparison_keeps_what_finished_and_the_queued_cells_get_their_replies(kernel, server):
     cells = kernel.queue("mb.compare(backend, [str(n) for n in range(40)], max_concurrency=1)", "after = 1", "more = 2")
-    server.wait_for_requests(4, 20)  # the warm-up, and two prompts answered
+    server.wait_for_requests(4, 20, chats_only=True)  # the warm-up, and two prompts answered
     began = kernel.interrupt()
     kernel.replies(cells)
     assert [cell.status for cell in cells] == ["error", "aborted", "aborted"]
@@ -66,7 +66,7 @@ def test_an_interrupted_comparison_keeps_what_finished_and_the_queued_cells_get_
 
 def test_a_comparison_awaited_in_a_cell_can_be_interrupted_too(kernel, server):
     cells = kernel.queue("run = mb.start_compare(backend, [str(n) for n in range(40)])\nawait run", "after = 1")
-    server.wait_for_requests(3, 20)
+    server.wait_for_requests(3, 20, chats_only=True)
     began = kernel.interrupt()
     kernel.replies(cells)
     assert [cell.status for cell in cells] == ["error", "aborted"]
@@ -94,7 +94,7 @@ def test_a_blocking_verb_in_a_cell_leaves_no_output_of_its_own(kernel, server):
 def test_an_ask_that_is_interrupted_closes_the_connection(kernel, server):
     server.script = Script(text="x", ttft_s=60)
     (cell,) = cells = kernel.queue('backend.ask("slow")')
-    server.wait_for_requests(1, 20)
+    server.wait_for_requests(1, 20, chats_only=True)
     time.sleep(0.2)
     began = kernel.interrupt()
     kernel.replies(cells)

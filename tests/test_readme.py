@@ -61,7 +61,7 @@ def test_a_block_with_the_embedded_model_runs_as_it_stands(code):
 
 
 def test_each_block_is_run_by_one_of_the_two_tests():
-    assert len(list(blocks())) == README.count("```python\n") == 8
+    assert len(list(blocks())) == README.count("```python\n") == 13
 
 
 def test_there_are_two_commands_that_make_their_own_environment():

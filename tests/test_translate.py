@@ -142,15 +142,19 @@ class TestKinds:
         assert answer.request.params == {"max_tokens": 2} and answer.warnings == ()
 
     def test_ollama_that_is_told_to_call_a_tool_does_not_listen(self):
-        with ScriptedServer(FACTS, style="ollama", models="alpha:latest") as server:
-            with create_ollama_backend("alpha", base_url=server.base_url) as backend:
-                answer = backend.ask("Why?", tools=[TOOL], tool_choice="required")
+        with (
+            ScriptedServer(FACTS, style="ollama", models="alpha:latest") as server,
+            create_ollama_backend("alpha", base_url=server.base_url) as backend,
+        ):
+            answer = backend.ask("Why?", tools=[TOOL], tool_choice="required")
         assert len(answer.warnings) == 1 and answer.warnings[0].startswith("Ollama ignores tool_choice.")
 
     def test_the_context_in_extra_body_is_ollamas_commonest_trap(self):
-        with ScriptedServer(FACTS, style="ollama", models="alpha:latest") as server:
-            with create_ollama_backend("alpha", base_url=server.base_url) as backend:
-                warnings = backend.ask("Why?", extra_body={"options": {"num_ctx": 8192}}).warnings
+        with (
+            ScriptedServer(FACTS, style="ollama", models="alpha:latest") as server,
+            create_ollama_backend("alpha", base_url=server.base_url) as backend,
+        ):
+            warnings = backend.ask("Why?", extra_body={"options": {"num_ctx": 8192}}).warnings
         assert len(warnings) == 1 and "ignores options" in warnings[0]
 
     def test_vllm_calls_the_penalty_by_another_name(self):
@@ -162,23 +166,29 @@ class TestKinds:
         assert answer.request.params == {"repetition_penalty": 1.2, "top_k": 5} and answer.warnings == ()
 
     def test_vllm_ignores_the_old_ways_of_guiding(self):
-        with ScriptedServer(FACTS, style="vllm", models="alpha") as server:
-            with create_vllm_backend("alpha", base_url=server.base_url) as backend:
-                (warning,) = backend.ask("Why?", extra_body={"guided_choice": ["a", "b"]}).warnings
+        with (
+            ScriptedServer(FACTS, style="vllm", models="alpha") as server,
+            create_vllm_backend("alpha", base_url=server.base_url) as backend,
+        ):
+            (warning,) = backend.ask("Why?", extra_body={"guided_choice": ["a", "b"]}).warnings
         assert warning.startswith("vLLM ignores guided_choice.") and "response_format" in warning
 
     def test_lm_studio_refuses_json_without_a_schema_and_nothing_is_sent(self):
         with ScriptedServer(FACTS, style="lmstudio", models="alpha") as server:
-            with create_lmstudio_backend("alpha", base_url=server.base_url) as backend:
-                with pytest.raises(BadInput, match="LM Studio does not take response_format of type 'json_object'"):
-                    backend.stream("Why?", response_format={"type": "json_object"})
+            with (
+                create_lmstudio_backend("alpha", base_url=server.base_url) as backend,
+                pytest.raises(BadInput, match="LM Studio does not take response_format of type 'json_object'"),
+            ):
+                backend.stream("Why?", response_format={"type": "json_object"})
             assert server.requests == []
 
     def test_a_kind_that_is_learnt_from_the_first_answer_counts_from_the_second_question_on(self):
-        with ScriptedServer(FACTS, style="ollama", models="alpha:latest") as server:
-            with OpenAICompatibleBackend("alpha", server.base_url, top_k=5) as backend:
-                assert backend.ask("Why?").warnings == ()
-                assert "Ollama ignores top_k" in backend.ask("Why?").warnings[0]
+        with (
+            ScriptedServer(FACTS, style="ollama", models="alpha:latest") as server,
+            OpenAICompatibleBackend("alpha", server.base_url, top_k=5) as backend,
+        ):
+            assert backend.ask("Why?").warnings == ()
+            assert "Ollama ignores top_k" in backend.ask("Why?").warnings[0]
 
     @pytest.mark.parametrize(
         ("model", "name"),
@@ -193,9 +203,11 @@ class TestKinds:
             sent_by({name: 1}, kinds()["openai"], "gpt-4o")
 
     def test_the_comparison_shows_the_warning(self):
-        with ScriptedServer(FACTS, style="ollama", models="alpha:latest") as server:
-            with create_ollama_backend("alpha", base_url=server.base_url) as backend:
-                grid = mb.compare(backend, ["Why?", "How?"], live=False, top_k=5)
+        with (
+            ScriptedServer(FACTS, style="ollama", models="alpha:latest") as server,
+            create_ollama_backend("alpha", base_url=server.base_url) as backend,
+        ):
+            grid = mb.compare(backend, ["Why?", "How?"], live=False, top_k=5)
         assert grid.to_frame()["warnings"].str.startswith("Ollama ignores top_k.").all()
         assert "Ollama ignores top_k." in grid.summary().loc["alpha", "notes"]
         assert "(2 of 2)" in grid.summary().loc["alpha", "notes"]

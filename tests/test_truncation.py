@@ -158,6 +158,14 @@ class TestSigns:
         said, asked = alarm_for(SENTENCE * 380, prompt=2051)  # 4,180 pieces
         assert asked and said is not None
 
+    def test_half_of_the_context_left_of_a_prompt_near_it_is_a_sign(self):
+        text = SENTENCE * 360  # 3,960 pieces, about 4,230 tokens
+        assert alarm_for(text, prompt=2051)[0] is not None
+        assert alarm_for(text, prompt=2100)[0] is None
+
+    def test_more_words_than_tokens_of_context_need_no_other_sign(self):
+        assert alarm_for(self.LONG, prompt=3000)[0] is not None
+
     @pytest.mark.parametrize("cached", [None, 1, 40, 900])
     def test_a_cached_prompt_that_fits_is_no_alarm(self, cached):
         text = SENTENCE * 300  # 2,700 words, 3,300 pieces

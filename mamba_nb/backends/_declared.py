@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from mamba_nb._bridge import foreign, io
 from mamba_nb.backends.profiles import FACT_FIELDS, ModelProfile, get_profile
 from mamba_nb.errors import BadInput
 from mamba_nb.servers.asking import Asking
@@ -71,11 +72,14 @@ def profile_of(backend: OpenAICompatibleBackend, name: str) -> ModelProfile:
 
     Facts that a profile has no place for are left out, as are values that cannot be one: servers say what they like.
     """
-    from mamba_nb.backends import verified
+    from mamba_nb.backends import prices, verified
 
-    profile, digest = get_profile(name), backend.declared.get("digest")
+    # Reading the catalogue the first time takes a tenth of a second, which our own loops must not be held up for.
+    on_own_loop = io.is_current_thread() or foreign.is_current_thread()
+    profile, digest = get_profile(name, catalogue=not on_own_loop), backend.declared.get("digest")
     place = verified.place_of_backend(backend, digest.value if digest is not None else None)
-    for facts in (backend.declared, verified.facts_at(place, backend.declared)):
+    here = prices.local_facts(backend.base_url, backend.server, backend.declared)
+    for facts in (backend.declared, here, verified.facts_at(place, backend.declared)):
         for field_name, fact in facts.items():
             if field_name in FACT_FIELDS:
                 with contextlib.suppress(BadInput):

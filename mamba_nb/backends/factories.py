@@ -28,7 +28,10 @@ def create_ollama_backend(model: str = "llama3.2", **options: Any) -> OpenAIComp
 
     Args:
         model: As `ollama list` shows it; without a tag, `:latest` is meant.
-        **options: Anything that OpenAICompatibleBackend takes.
+        **options: Anything that OpenAICompatibleBackend takes. `num_ctx=8192`, `keep_alive="30m"` and `think=False`
+            send the requests to Ollama's own route, since `/v1` ignores them; so does `native=True`. That route also
+            tells the server's own times (`Generation.server_facts`: `load_ms`, `prompt_ms`, `decode_ms`), and where
+            no temperature is given it takes the Modelfile's, while `/v1` takes 1.0.
     """
     return _create("ollama", model, options)
 

@@ -14,6 +14,7 @@ from datetime import datetime
 from typing import Any, TypeAlias
 
 from mamba_nb.backends._builder import GenerationBuilder
+from mamba_nb.backends._params import LOADING
 from mamba_nb.compare.fairness import notes_on
 from mamba_nb.compare.plan import Column, Plan, Row
 from mamba_nb.compare.progress import PanelState
@@ -126,9 +127,10 @@ class Engine:
         if kind is None or not kind.one_model_at_a_time:
             groups = [list(columns)]
         else:  # each model is loaded once: all its columns, then the next model
-            by_model: dict[str, list[int]] = {}
+            by_model: dict[Any, list[int]] = {}
             for index in columns:
-                by_model.setdefault(self.plan.columns[index].backend.model, []).append(index)
+                column = self.plan.columns[index]
+                by_model.setdefault((column.backend.model, *_loading(column).items()), []).append(index)
             groups = list(by_model.values())
         for group in groups:
             ready = [index for index in group if await self._warm_up(index)]
@@ -137,15 +139,18 @@ class Engine:
     async def _warm_up(self, index: int) -> bool:
         """One short streamed completion before any clock starts; whether the column can be asked."""
         column, panel = self.plan.columns[index], self.panels[index]
-        same = next((i for i in self._load_s if self.plan.columns[i].backend is column.backend), None)
+        same = next((i for i in self._load_s if _is_loaded_alike(self.plan.columns[i], column)), None)
         if same is not None:
             self._load_s[index] = self._load_s[same]
+            panel.context = self.panels[same].context
             return True
         panel.say("loading model")
         began = time.monotonic()
         try:
             generation = await column.backend.generate(
-                ({"role": "user", "content": WARM_UP_PROMPT},), {"max_tokens": 1}, on_state=panel.say
+                ({"role": "user", "content": WARM_UP_PROMPT},),
+                {"max_tokens": 1, **_loading(column)},
+                on_state=panel.say,
             )
             if generation.model != column.backend.model and generation.warnings and column.owned:
                 await self._check_served(column)
@@ -156,6 +161,8 @@ class Engine:
             self._fail_column(index, error)
             return False
         panel.server = column.backend.server
+        await column.backend.declare()  # the model is in memory now, so its context in force can be told
+        panel.context = _declared_context(column)
         panel.say("waiting")
         return True
 
@@ -220,7 +227,9 @@ class Engine:
             self._in_flight[server] -= 1
             self._last_ended = time.monotonic()
             if generation is not None:
-                generation = replace(generation, load_s=self._load_s.get(index), concurrency=at_once)
+                generation = replace(
+                    generation, load_s=self._load_s.get(index), concurrency=at_once, context=self.panels[index].context
+                )
                 answer.end(generation)
                 self._put(place, generation)
             self._under_way.pop(place, None)
@@ -256,5 +265,14 @@ class Engine:
 
 def _declared_context(column: Column) -> int | None:
     """The context in force as the server declares it; a table's claim is not shown as a fact."""
-    fact = column.backend.profile.fact("context_window")
-    return fact.value if fact.source in ("declared", "verified") else None
+    fact = column.backend.declared.get("context_window")
+    return fact.value if fact is not None and isinstance(fact.value, int) else None
+
+
+def _loading(column: Column) -> dict[str, Any]:
+    """The parameters that decide how the model is loaded: other ones of a server that has it mean another load."""
+    return {name: column.params[name] for name in LOADING if name in column.params}
+
+
+def _is_loaded_alike(one: Column, other: Column) -> bool:
+    return one.backend is other.backend and _loading(one) == _loading(other)

@@ -11,11 +11,12 @@ from mamba_nb.records import Comparison, Generation
 __all__ = ["notes_on"]
 
 SAMPLING = ("temperature", "top_p", "max_tokens", "seed")
+DECLARED = {"context_window": "context in force", "quantization": "quantisation"}
 
 
 def notes_on(plan: Plan, grid: Comparison) -> tuple[str, ...]:
     """The notes on a grid; empty where nothing stands against comparing its columns."""
-    return (*_sampling(plan), *_cut(grid), *_cached(grid), *_together(grid), *_no_counts(grid))
+    return (*_sampling(plan), *_declared(plan), *_cut(grid), *_cached(grid), *_together(grid), *_no_counts(grid))
 
 
 def _sampling(plan: Plan) -> Iterator[str]:
@@ -28,6 +29,18 @@ def _sampling(plan: Plan) -> Iterator[str]:
                 f"{label} {'the server decides' if value is None else value}" for label, value in values.items()
             )
             yield f"Different {name}: {told}."
+
+
+def _declared(plan: Plan) -> Iterator[str]:
+    """Models that their servers hold under different conditions, as far as these say so."""
+    for name, title in DECLARED.items():
+        facts = {column.label: column.backend.declared.get(name) for column in plan.columns}
+        values = {label: fact.value for label, fact in facts.items() if fact is not None and fact.value is not None}
+        if len(set(values.values())) > 1:
+            told = ", ".join(
+                f"{label} {f'{value:,}' if isinstance(value, int) else value}" for label, value in values.items()
+            )
+            yield f"Different {title}: {told}."
 
 
 def _cut(grid: Comparison) -> Iterator[str]:

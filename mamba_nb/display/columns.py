@@ -140,6 +140,7 @@ COLUMNS: tuple[Column[Cell], ...] = (
     _figure("load_s", "s", lambda g: g.load_s, "The warm-up call, loading included; missing without one."),
     _figure("cost_usd", "USD", cost_usd, "0 for a local model; missing where no price is known."),
     _count("concurrency", lambda g: g.concurrency, "Requests under way on that server when it was sent, with it."),
+    _count("context", lambda g: g.context, "In force on the server, as declared; missing where it is not.", "tokens"),
     _count("tool_calls", lambda g: len(g.tool_calls), "How many tools the model called."),
 )  # fmt: skip
 

@@ -11,11 +11,12 @@ from datetime import datetime
 from urllib.parse import urlsplit
 
 from mamba_nb._http import is_local_host
+from mamba_nb.backends.prices import ENGINES
 from mamba_nb.records import Generation
 
 __all__ = ["cost_usd"]
 
-_LOCAL_SERVERS = frozenset({"embedded", "ollama", "lmstudio", "llamacpp", "vllm"})
+_LOCAL_SERVERS = ENGINES | {"ollama"}
 
 
 def cost_usd(generation: Generation) -> float | None:

@@ -90,7 +90,9 @@ class Asking:
         self, path: str, body: Mapping[str, Any] | None, *, method: str = "POST", silence_s: float = 60.0
     ) -> AsyncIterator[bytes]:
         """Each line of an answer as it comes; raises what `_look.lines` raises."""
-        return _look.lines(self.url(path), method=method, body=body, key=self.key, silence_s=silence_s)
+        return _look.lines(
+            self.url(path), method=method, body=body, key=self.key, silence_s=silence_s, trust_env=self.trust_env
+        )
 
     async def _look(self, path: str) -> Answer | None:
         try:

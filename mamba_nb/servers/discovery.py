@@ -19,6 +19,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -43,6 +44,7 @@ __all__ = ["find", "find_servers", "server_at"]
 
 TIMEOUT_S = 1.5
 MARGIN_S = 0.05  # for putting the findings together
+LEAST = 0.5  # the part of the time that is left for asking, whatever went before
 ONE_ANSWER = 0.8  # the part of the time that a single answer may take, so that what comes slowly is told as that
 
 
@@ -89,15 +91,17 @@ async def find(
     timeout: float = TIMEOUT_S,
 ) -> Servers:
     """`find_servers` on the I/O loop."""
-    began = time.monotonic()
     if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not timeout > 0:
         raise BadInput(f"timeout must be a number of seconds above 0; this is {timeout!r}.")
-    plan = await asyncio.to_thread(candidates.plan, hosts, urls, api_key)  # reads .env and TOML files
+    began = time.monotonic()
+    plan = await asyncio.to_thread(_planned, hosts, urls, api_key)
+    # Loading libraries takes half a second the first time, on a slow disk more: then there is still time to ask.
+    until = max(began + timeout, time.monotonic() + LEAST * timeout) - MARGIN_S
     visits = _visits(plan.candidates, plan.keys, timeout, with_embedded=hosts is None)
     tasks = [asyncio.ensure_future(visit.run()) for visit in visits]
     try:
         if tasks:
-            await asyncio.wait(tasks, timeout=max(0.0, began + timeout - MARGIN_S - time.monotonic()))
+            await asyncio.wait(tasks, timeout=max(0.0, until - time.monotonic()))
     finally:
         for task, visit in zip(tasks, visits, strict=True):
             task.cancel()
@@ -157,6 +161,14 @@ async def server_at(
 # The pieces.
 
 
+def _planned(hosts: Any, urls: Any, api_key: Any) -> candidates.Plan:
+    """The places; beside it everything that blocks is done: reading .env and TOML files, loading what asks."""
+    plan = candidates.plan(hosts, urls, api_key)
+    if plan.candidates:
+        import_module("aiohttp")
+    return plan
+
+
 def _visits(places: Sequence[Candidate], keys: Keys, timeout: float, *, with_embedded: bool) -> list[Visit]:
     names, answer_s = Names(), max(AT_HAND_S, ONE_ANSWER * timeout - AT_HAND_S)
     visits = [Visit(place, keys, names=names, connect_s=timeout, read_s=answer_s) for place in places]
@@ -183,7 +195,7 @@ def _own_engines() -> list[tuple[str, str]]:
 def _as_embedded(server: Server) -> Server:
     """The same server as kind `embedded`, where it is this process's own engine."""
     if server.kind == "llamacpp" and any(server.base_url == base_url for base_url, _ in _own_engines()):
-        return replace(server, sighting=replace(EMBEDDED, version=server.version))
+        return replace(server, sighting=replace(EMBEDDED, version=server.version, needs_key=server.needs_key))
     return server
 
 

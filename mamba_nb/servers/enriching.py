@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -68,13 +69,15 @@ def _addition(error: MambaError) -> Callable[[MambaError, Where], Awaitable[str 
 async def _running(error: MambaError, where: Where) -> str | None:
     """Which servers do run here: somebody whose call was refused wants to know."""
     from mamba_nb.servers.discovery import find
+    from mamba_nb.servers.surroundings import advice, surroundings
 
     if not is_this_machine(where.host) or (isinstance(error, ServerError) and error.status is not None):
         return None
     servers = await find(timeout=MOST_S - 0.2)
     others = [server for server in servers if server.base_url != where.base_url]
     if not others:
-        return None
+        around = surroundings(os.environ)
+        return advice(around)[0] if around.name != "plain" else None  # "localhost" may not be where they look for it
     return "Running here: " + ", ".join(f"{one.about.title} at {one.base_url}" for one in others[:MOST_NAMES]) + "."
 
 

@@ -282,7 +282,14 @@ class Server:
         metrics = self.about.metrics
         if metrics is None:
             raise self._not_here("metrics", "tell its live figures")
-        return dict(self._block(metrics, "metrics"))
+
+        async def work(asking: Asking) -> dict[str, float]:
+            figures = dict(await metrics(asking))
+            if not figures and asking.failures:
+                raise next(iter(asking.failures.values()))
+            return figures
+
+        return self._block(work, "metrics")
 
     # How it looks.
 

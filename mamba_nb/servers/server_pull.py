@@ -12,8 +12,6 @@ from mamba_nb.servers.pulling import PullProgress
 
 __all__ = ["PullRun"]
 
-BAR = "{desc} {percentage:3.0f}% {bar} {n_fmt}B of {total_fmt}B, {rate_fmt}, {remaining} left"
-
 
 class PullRun(Run[PullProgress, ServedModel | None]):
     """A download under way; see `Run`. `progress` is its last step so far.
