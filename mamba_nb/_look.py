@@ -141,6 +141,7 @@ async def lines(
     key: str | None = None,
     silence_s: float = 60.0,
     connect_s: float = 5.0,
+    trust_env: bool | None = None,
 ) -> AsyncIterator[bytes]:
     """Ask, and give each line of the answer as it comes; the connection closes when the caller leaves.
 
@@ -149,7 +150,9 @@ async def lines(
         TimeoutError: If nothing came for `silence_s`.
         OSError: If there is no connection.
     """
-    async with _request(url, method, body, key, None, connect_s, None) as response:
+    async with contextlib.AsyncExitStack() as stack:
+        async with asyncio.timeout(connect_s + silence_s):
+            response = await stack.enter_async_context(_request(url, method, body, key, None, connect_s, trust_env))
         if response.status >= 400:
             data = await response.content.read(100_000)
             raise StatusError(response.status, data)

@@ -6,10 +6,12 @@ Studio 0.4, llama.cpp b11434 and OpenAI, and of older releases where those diffe
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socketserver
 import ssl
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -459,6 +461,25 @@ def ask(base_url: str, *, prompt: str = "Hi", **options: Any) -> errors.MambaErr
     return caught.value
 
 
+@contextlib.contextmanager
+def answering(reply: str) -> Iterator[int]:
+    """Something on a port that gives every connection the same bytes."""
+
+    class Handler(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            self.request.recv(65536)
+            self.request.sendall(reply.encode())
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield server.server_address[1]
+        finally:
+            server.shutdown()
+            thread.join()
+
+
 def ask_with_tools(base_url: str, model: str) -> errors.MambaError:
     with (
         OpenAICompatibleBackend(model, base_url, server="ollama", max_retries=0) as backend,
@@ -526,13 +547,14 @@ def test_row_1_each_kind_is_started_in_its_own_way(server, start):
     "ignore::DeprecationWarning"
 )  # of aiohttp, for how the SDK's transport passes it a password
 def test_row_2_a_proxy_that_takes_a_local_call_is_named_without_its_password(monkeypatch):
-    page = Script(status=502, error_body="<html><body>Bad gateway</body></html>")
-    with ScriptedServer(page) as proxy:
-        monkeypatch.setenv("http_proxy", f"http://user:secret@127.0.0.1:{proxy.port}")
+    page = "<html><body>Bad gateway</body></html>"
+    with answering(f"HTTP/1.1 502 Bad Gateway\r\nContent-Length: {len(page)}\r\n\r\n{page}") as port:
+        monkeypatch.setenv("http_proxy", f"http://user:secret@127.0.0.1:{port}")
         monkeypatch.setenv("no_proxy", "")
         error = ask("http://127.0.0.1:9/v1", trust_env=True)
     assert type(error) is errors.ProxyInTheWay and "secret" not in str(error)
-    assert f"127.0.0.1:{proxy.port}" in error.message and "NO_PROXY=localhost,127.0.0.1,::1" in error.hint
+    assert f"127.0.0.1:{port}" in error.message and "NO_PROXY=localhost,127.0.0.1,::1" in error.hint
+    assert error.server_says == "Bad gateway"
 
 
 @pytest.mark.parametrize("path", ["/v1/v1", "/api", "/api/v1", "/openai"])
@@ -632,21 +654,10 @@ def test_row_26_a_stream_that_breaks_off_keeps_what_came(fault):
     assert error.partial.text.startswith("One")
 
 
-class NoTls(socketserver.BaseRequestHandler):
-    """Answers whatever comes in plain HTTP, as uvicorn does when it is spoken to in TLS."""
-
-    def handle(self) -> None:
-        self.request.recv(4096)
-        self.request.sendall(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 30\r\n\r\nInvalid HTTP request received.")
-
-
 def test_row_27_https_where_http_is_spoken():
-    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), NoTls) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        error = ask(f"https://127.0.0.1:{server.server_address[1]}/v1")
-        server.shutdown()
-        thread.join()
+    # What uvicorn says, in plain HTTP, when it is spoken to in TLS.
+    with answering("HTTP/1.1 400 Bad Request\r\nContent-Length: 30\r\n\r\nInvalid HTTP request received.") as port:
+        error = ask(f"https://127.0.0.1:{port}/v1")
     assert type(error) is errors.ServerUnreachable and "http://" in error.hint
     assert isinstance(error.__cause__, Exception) and any(
         isinstance(link, ssl.SSLError) or "SSL" in type(link).__name__ for link in chain(error)

@@ -173,13 +173,15 @@ def _server_row(server: Server) -> str:
         else f'<td title="it gave no list of models">{UNKNOWN}</td>'
     )
     key = _key(server)
+    unknown = f'<td class="mn-left" title="it asks for a key">{UNKNOWN}</td>'
+    models = unknown if key == "needed" else f'<td class="mn-left">{_models(server.models)}</td>'
     key_class = ' class="mn-warn"' if key == "needed" else ' class="mn-quiet"' if key == "none" else ""
     return (
         f'<tr><th scope="row" class="mn-label" title="{esc(server.evidence)}"><b>{esc(server.kind)}</b>{mode} '
         f'<span class="mn-quiet">·&nbsp;{server.certainty}</span></th>'
         f'<td class="mn-left"><bdi>{esc(server.base_url)}</bdi></td>{_known(server.version, "mn-left")}'
         f'<td class="mn-left"><span{key_class}>{key}</span></td>{latency}'
-        f'<td class="mn-left">{_models(server.models)}</td></tr>\n'
+        f"{models}</tr>\n"
     )
 
 
@@ -188,12 +190,16 @@ def _models(models: Sequence[ServedModel]) -> str:
         return '<span class="mn-quiet">none</span>'
     lines = []
     for model in _first(models):
-        mark = state_mark(STATES.get(model.state or "", "idle")) + " " if model.state else ""
         context = f' <span class="mn-quiet">ctx {count(model.context_window)}</span>' if model.context_window else ""
-        lines.append(f"{mark}<bdi>{esc(one_line(model.id, NAME_CHARS))}</bdi>{context}")
+        lines.append(f"{_mark(model)}<bdi>{esc(one_line(model.id, NAME_CHARS))}</bdi>{context}")
     if left := _left_out(models):
         lines.append(f'<span class="mn-quiet">{left.strip()}</span>')
     return "<br>".join(lines)
+
+
+def _mark(model: ServedModel) -> str:
+    """The shape of a model's state; nothing where the server does not say."""
+    return state_mark(STATES.get(model.state, "idle")) + " " if model.state else ""
 
 
 def _first(models: Sequence[ServedModel]) -> list[ServedModel]:
@@ -247,8 +253,8 @@ def server_html(server: Server) -> str:
     mode = f" {esc(server.mode)}" if server.mode else ""
     head = (
         f'<div class="mn-name"><b>{esc(server.about.title)}</b>{version}{mode} '
-        f'<span class="mn-quiet">·&nbsp;<bdi>{esc(server.base_url)}</bdi> ·&nbsp;{server.certainty}: '
-        f"{esc(server.evidence)}</span></div>\n"
+        f'<span class="mn-quiet">·&nbsp;<bdi>{esc(server.base_url)}</bdi></span></div>\n'
+        f'<div class="mn-name mn-quiet">{server.certainty}: {esc(server.evidence)}</div>\n'
     )
     table = _models_table(server) if server.models else ""
     notes = "".join(note("warning", problem) for problem in server.problems)
@@ -281,10 +287,11 @@ def _models_table(server: Server) -> str:
     )
     rows = []
     for model in server.models[:MOST_ROWS]:
-        cells = [_cell(place, text) for place, text in _cells(model)[1:]]
+        cells = "".join(_cell(place, text) for place, text in _cells(model)[2:])
+        state = f'<td class="mn-left">{_mark(model)}{esc(model.state)}</td>' if model.state else _known(None, "mn-left")
         rows.append(
             f'<tr><th scope="row" class="mn-label"><bdi>{esc(one_line(model.id, 2 * NAME_CHARS))}</bdi></th>'
-            f"{''.join(cells)}</tr>\n"
+            f"{state}{cells}</tr>\n"
         )
     return (
         f'<div class="mn-scroll"><table class="mn-table">\n<thead><tr>{head}</tr></thead>\n'
@@ -349,10 +356,12 @@ def parameters_text(parameters: int) -> str:
     Examples:
         >>> parameters_text(3_212_749_888), parameters_text(134_515_008)
         ('3.21B', '135M')
+        >>> parameters_text(8_000_000_000)
+        '8B'
     """
     for unit, factor in (("T", 10**12), ("B", 10**9), ("M", 10**6), ("k", 10**3)):
         if parameters >= factor:
-            return f"{figure(parameters / factor)}{unit}"
+            return f"{parameters / factor:.3g}{unit}"
     return str(parameters)
 
 

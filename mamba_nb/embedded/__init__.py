@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from mamba_nb.embedded.engine import DECLARED, Declared, Engine, EngineStatus
     from mamba_nb.embedded.pinned import SMOLLM2, Pinned
     from mamba_nb.embedded.plan import EngineSpec, plan_engine
-    from mamba_nb.embedded.running import ensure_engine, start_engine, status, stop
+    from mamba_nb.embedded.running import engines, ensure_engine, start_engine, status, stop
     from mamba_nb.embedded.weights import cache_folder, resolve_weights
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "EngineStatus",
     "Pinned",
     "cache_folder",
+    "engines",
     "ensure_engine",
     "plan_engine",
     "resolve_weights",
@@ -47,6 +48,7 @@ _HOMES = {
     "EngineStatus": "engine",
     "Pinned": "pinned",
     "cache_folder": "weights",
+    "engines": "running",
     "ensure_engine": "running",
     "plan_engine": "plan",
     "resolve_weights": "weights",

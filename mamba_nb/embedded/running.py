@@ -201,6 +201,11 @@ def start_engine(
     return engine
 
 
+def engines() -> list[Engine]:
+    """The engines of this process that run now."""
+    return [entry.future.result() for entry in _here().ready()]
+
+
 def status() -> list[EngineStatus]:
     """The engines of this process that run now, with their memory."""
     return [_status(entry) for entry in _here().ready()]

@@ -188,8 +188,7 @@ def _own_engines() -> list[tuple[str, str]]:
     running = sys.modules.get("mamba_nb.embedded.running")
     if running is None:
         return []
-    engines = [entry.future.result() for entry in running._here().ready()]
-    return [(engine.base_url, engine.api_key) for engine in engines]
+    return [(engine.base_url, engine.api_key) for engine in running.engines()]
 
 
 def _as_embedded(server: Server) -> Server:

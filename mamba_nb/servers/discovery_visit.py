@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from dataclasses import replace
 from importlib import import_module
@@ -45,7 +46,7 @@ class Names:
         return await asyncio.shield(self._found[host])
 
     async def _resolve(self, host: str) -> list[str]:
-        found = await asyncio.get_running_loop().getaddrinfo(host, None, type=1)  # SOCK_STREAM
+        found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
         return list(dict.fromkeys(str(entry[4][0]) for entry in found))[:3]
 
 

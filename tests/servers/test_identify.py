@@ -102,6 +102,7 @@ NAMESPACED = [
 ]
 # What shows nothing of its own without a key is a guess until it gets one.
 SILENT_WITHOUT_KEY = ("plain", "openai", "lemonade")
+GUESSED_WITHOUT_KEY = (*SILENT_WITHOUT_KEY, "sglang")
 WITH_KEY = [
     Case(
         style,
@@ -154,7 +155,7 @@ class TestConfusionMatrix:
         with case.server() as server:
             found = at(server.root)
             assert found.kind == ("compatible" if case.style in SILENT_WITHOUT_KEY else case.told), found.sighting
-            assert (found.certainty == "guess") is (case.style in SILENT_WITHOUT_KEY)
+            assert (found.certainty == "guess") is (case.style in GUESSED_WITHOUT_KEY)
             if case.style != "koboldcpp":  # its password guards what generates, not its list
                 assert found.needs_key and not found.usable
                 assert any("asks for a key" in problem for problem in found.problems)
