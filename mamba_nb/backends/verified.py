@@ -190,9 +190,8 @@ def write(
 
     Args:
         place: Which model on which server.
-        results: Capability -> result as JSON data; what was found out, and nothing that was not.
-        facts: Field -> fact, verified. A field that these results decide and that has no fact any more is not
-            known here: leave it out of `facts`, and name it in no other way.
+        results: Capability -> result as JSON data, its `field` among it.
+        facts: Field -> fact, verified. A field that these results decide and that is not in it loses its fact.
         context: The context in force that the server declares now, or None.
     """
     if not results:

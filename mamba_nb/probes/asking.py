@@ -165,18 +165,23 @@ class Asker:
         return reply
 
     async def _mended(self, wish: _Wish) -> Reply:
-        """Ask; where a parameter is refused that another name or none can do for, ask once more."""
+        """Ask; where parameters are refused that another name or none can do for, ask again."""
         reply = await self._once(wish)
-        if isinstance(reply.error, RequestRejected):
-            for pattern, parameter, other in MENDS:
-                known = parameter in self.dropped or parameter in self._renamed
-                if parameter in wish.body and not known and pattern.search(reply.says):
-                    if other is None:
-                        self.dropped.add(parameter)
-                    else:
-                        self._renamed[parameter] = other
-                    return await self._once(wish)
+        while isinstance(reply.error, RequestRejected) and self._mends(wish, reply.says):
+            reply = await self._once(wish)
         return reply
+
+    def _mends(self, wish: _Wish, says: str) -> bool:
+        """Whether a refusal names a parameter that can do without its name; it does from now on."""
+        for pattern, parameter, other in MENDS:
+            known = parameter in self.dropped or parameter in self._renamed
+            if parameter in wish.body and not known and pattern.search(says):
+                if other is None:
+                    self.dropped.add(parameter)
+                else:
+                    self._renamed[parameter] = other
+                return True
+        return False
 
     def _wire(self, wish: _Wish) -> dict[str, Any]:
         body = {name: value for name, value in wish.body.items() if name not in self.dropped}
@@ -202,12 +207,15 @@ class Asker:
 
     async def generate(self, prompt: str, **params: Any) -> Reply:
         """One answer through the backend's own path, as a user's request takes it."""
+        body = {"messages": [{"role": "user", "content": prompt}], "temperature": 0, **params}
+        wire = self._wire(_Wish(body=body, think=True, exact=True, enough=None))
+        sent = {name: value for name, value in wire.items() if name != "messages"}
 
         async def ask() -> Reply:
-            messages = ({"role": "user", "content": prompt},)
-            return reply_of_generation(await self.backend.generate(messages, {"temperature": 0, **params}))
+            generation = await self.backend.generate(tuple(wire["messages"]), sent, streamed=False)
+            return reply_of_generation(generation)
 
-        return await self._kept_as_evidence({"messages": [{"role": "user", "content": prompt}], **params}, ask)
+        return await self._kept_as_evidence(wire, ask)
 
     async def count(self, prompt: str) -> int | None:
         """Tokens of a prompt by the server's own count, its template included; None where it cannot tell."""

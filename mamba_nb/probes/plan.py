@@ -45,7 +45,7 @@ class ProbePlan:
         parts = [
             self.model,
             self.server,
-            f"{len(self.capabilities)} capabilities",
+            _counted(len(self.capabilities)),
             f"at most {self.requests} requests",
             f"about {self.tokens:,} tokens",
             f"longest prompt {self.longest_prompt:,}",
@@ -61,7 +61,7 @@ class ProbePlan:
             )
         known = f" {len(self.cached)} more are known already." if self.cached else ""
         return (
-            f"Probing {self.model} ({self.server}): {len(self.capabilities)} capabilities, at most {self.requests} "
+            f"Probing {self.model} ({self.server}): {_counted(len(self.capabilities))}, at most {self.requests} "
             f"requests, about {self.tokens:,} tokens, the longest prompt {self.longest_prompt:,}.{known}"
         )
 
@@ -114,6 +114,10 @@ def _long_prompts(context: int | None, most: int) -> list[int]:
     past = round(PAST_END * context)
     nearly = min(round(NEARLY_FULL * context) + ANSWER_TOKENS, most)
     return [past, nearly] if past <= most else [nearly]
+
+
+def _counted(capabilities: int) -> str:
+    return f"{capabilities} capabilit{'y' if capabilities == 1 else 'ies'}"
 
 
 def _rounded(tokens: int) -> int:

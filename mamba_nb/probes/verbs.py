@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from mamba_nb._bridge import Run, refuse_on_private_loops
+from mamba_nb._frontend import in_notebook
 from mamba_nb.backends import verified
 from mamba_nb.backends.backend import OpenAICompatibleBackend
 from mamba_nb.backends.factories import backend_for
@@ -67,6 +68,7 @@ def probe(
     again: bool = False,
     context_tokens: int = CONTEXT_TOKENS,
     progress: bool = False,
+    quiet: bool | None = None,
     settings: AgentSettings | None = None,
 ) -> Run[ProbeEvent, ProbeReport]:
     """Find out what a model can really do on its server, by asking it.
@@ -85,6 +87,7 @@ def probe(
         context_tokens: Tokens of the longest prompt that may be sent to measure the context; a larger context is
             measured up to there.
         progress: Whether to show a progress bar (tqdm).
+        quiet: False prints the plan in one line before it starts, True does not; None prints it in a notebook.
         settings: Where a plain model name finds its address and key; None reads the environment.
 
     Returns:
@@ -95,6 +98,8 @@ def probe(
         BadInput: If a name or number is wrong; nothing has been sent then.
     """
     work = _Work(backend, chosen(only, skip), again, _checked_tokens(context_tokens), settings)
+    if quiet is False or (quiet is None and in_notebook()):
+        print(work.plan())
 
     async def run_it(run: Run[ProbeEvent, ProbeReport]) -> ProbeReport:
         return await work.run(run, progress=progress)
@@ -151,7 +156,7 @@ class _Work:
         self.capabilities = capabilities
         self.again = again
         self.context_tokens = context_tokens
-        self.declared: Mapping[str, Fact] = {}
+        self.declared: Mapping[str, Fact] = {name: fact for name, fact in self.backend.declared.items() if fact.rank}
         self.results: dict[str, ProbeResult] = {}
         self.cached: dict[str, ProbeResult] = {}
         self.place: Place | None = None
@@ -163,6 +168,10 @@ class _Work:
     async def prepare(self) -> ProbePlan:
         """Ask the server what it declares, look into the cache, and make the plan."""
         self.declared = await _declared(self.backend)
+        return self.plan()
+
+    def plan(self) -> ProbePlan:
+        """The plan by what is known now; asks nothing."""
         digest = self.declared.get("digest")
         self.place = verified.place_of_backend(self.backend, str(digest.value) if digest and digest.value else None)
         if not self.again:

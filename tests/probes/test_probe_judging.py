@@ -249,6 +249,8 @@ def too_long(prompt: int | None, context: int | None) -> Reply:
             4096, "partly", 3700, "yes", id="refused without numbers"),
         pytest.param([Sized(4700, said("", prompt_tokens=2048), "a"), Sized(3700, said("", prompt_tokens=2048), "a")],
             4096, "partly", 2048, "no", id="half of what is declared"),
+        pytest.param([Sized(4700, said("", prompt_tokens=2500), "a"), Sized(3700, said("", prompt_tokens=2100), "a")],
+            4096, "partly", None, "no", id="cut by half: what is read is no context"),
         pytest.param([Sized(4700, said("", prompt_tokens=4096), "a"), Sized(3700, said("a", prompt_tokens=3700), "a")],
             4096, "yes", 4096, "no", id="as declared, and cut past that"),
         pytest.param([Sized(4700, said("no", prompt_tokens=4700), "a")],

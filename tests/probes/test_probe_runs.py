@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 import time
 from pathlib import Path
 
@@ -86,6 +87,18 @@ def test_what_cannot_be_meant_is_refused_before_anything_is_sent(scripted, argum
     assert server.requests == []
 
 
+def test_the_plan_is_printed_before_it_starts_where_that_is_asked_for(scripted, capsys):
+    _server, backend = scripted(able)
+    probe(backend, only="streaming").result(30)
+    assert capsys.readouterr().out == ""  # a script is not a notebook
+    probe(backend, only="stop", quiet=False).result(30)
+    assert capsys.readouterr().out.startswith(
+        "Probing scripted-model (unknown): 1 capability, at most 6 requests, about"
+    )
+    probe(backend, only="stop", quiet=False).result(30)
+    assert "Nothing to ask" in capsys.readouterr().out
+
+
 def test_only_and_skip_choose(scripted):
     _server, backend = scripted(able)
     report = probe(backend, only=["tools", "json_object"], skip="tools_parallel").result(30)
@@ -130,12 +143,14 @@ def test_cancelling_in_the_middle_stops_and_keeps_what_was_found(scripted):
 
 
 def test_a_server_that_dies_in_the_middle_gives_unknown_and_never_no(scripted):
-    server, backend = scripted(able)
-    run = probe(backend, only=FAST)
-    for event in run:
-        if event.what == "found" and event.capability == "streaming":
-            server.stop()
-    report = run.result()
+    def dies(request):
+        if request.streamed:
+            return able(request)
+        threading.Thread(target=server.stop).start()
+        return Script(never=True)
+
+    server, backend = scripted(dies)
+    report = probe(backend, only=FAST).result(60)
     assert report["streaming"].verdict == "yes"
     assert {report[name].verdict for name in FAST[1:]} == {"unknown"}
     assert report.facts() == {}
@@ -300,23 +315,39 @@ def test_no_key_is_in_the_evidence_or_in_the_cache(scripted, tmp_path: Path):
     assert verified.cache_folder() == tmp_path / "probes"
 
 
-def test_a_plan_of_requests_is_never_exceeded(scripted):
-    # Each parameter is refused once, and every answer is burnt on reasoning.
-    def awkward(request):
-        body = request.body
-        if "max_tokens" in body:
-            return refusal(400, "Use 'max_completion_tokens' instead.")
-        if "temperature" in body:
-            return refusal(400, "temperature does not support 0, only the default (1) value is supported")
-        if "stream_options" in body:
-            return refusal(400, "Unknown parameter: stream_options")
-        return Script(text="", reasoning=[" hm"] * 3000, reasoning_field="reasoning")
+def awkward(request):
+    """Refuses parameters one after the other, then burns every answer on reasoning."""
+    body = request.body
+    if "max_tokens" in body:
+        return refusal(400, "Use 'max_completion_tokens' instead.")
+    if "temperature" in body:
+        return refusal(400, "temperature does not support 0, only the default (1) value is supported")
+    if "stream_options" in body:
+        return refusal(400, "Unknown parameter: stream_options")
+    return Script(text="", reasoning=[" hm"] * 3000, reasoning_field="reasoning")
 
+
+def test_parameters_that_a_server_refuses_are_left_out_once_and_for_all(scripted):
     server, backend = scripted(awkward)
-    plan = plan_probe(backend)
     report = probe(backend).result(120)
-    assert len(posts(server)) == report.requests <= plan.requests
+    assert len(posts(server)) == report.requests <= plan_probe(backend, again=True).requests
     assert report["reasoning"].verdict == "yes"
+    assert [entry.status for entry in posts(server)].count(400) == 3
+
+
+def test_no_more_requests_are_sent_than_the_plan_says(scripted):
+    def worse(request):
+        if "chat_template_kwargs" in request.body:
+            return refusal(400, "Unknown parameter: chat_template_kwargs")
+        return awkward(request)
+
+    server, backend = scripted(worse)
+    plan = plan_probe(backend, only="streaming")
+    report = probe(backend, only="streaming").result(60)
+    assert len(posts(server)) == report.requests == plan.requests == 5
+    assert {result.verdict for result in report.results} == {"unknown"}
+    assert "5 requests of the plan" in report["streaming"].why
+    assert plan_probe(backend, only="streaming").requests == 5  # that is no finding to keep
 
 
 def test_a_closed_server_port_is_free_again():
