@@ -72,9 +72,12 @@ class TestChecks:
         (problem,) = of_server(found("ollama"))
         assert "has no model" in problem.what and "ollama pull" in problem.fix
 
-    def test_a_server_that_wants_a_key_is_not_blamed_for_an_empty_list(self):
-        (problem,) = of_server(found("vllm", needs_key=True))
-        assert "wants an API key" in problem.what and "api_key=" in problem.fix
+    def test_a_server_that_wants_a_key_is_told_once_and_not_blamed_for_an_empty_list(self):
+        with ScriptedServer(style="vllm", models=["served"], api_key=KEY) as server:
+            report = mb.doctor(server.base_url)
+        (mine,) = [finding for finding in report.findings if finding.server.base_url == server.base_url]
+        (problem,) = mine.problems
+        assert problem.what == f"vLLM at {server.base_url}: It asks for a key." and "api_key=" in problem.fix
 
     def test_models_that_run_elsewhere_are_named(self):
         (problem,) = of_server(found("ollama", ServedModel(id="big:cloud", runs_locally=False)))
@@ -82,7 +85,7 @@ class TestChecks:
 
     def test_what_discovery_says_is_kept(self):
         (problem,) = of_server(found("ollama", ServedModel(id="a"), problems=("It answers slowly.",)))
-        assert problem.what == "It answers slowly."
+        assert problem.what == "Ollama at http://127.0.0.1:11434/v1: It answers slowly."
 
 
 class TestConfiguration:

@@ -146,7 +146,7 @@ def _served(model: ServedModel, server: Server | None, label: str | None) -> _Wa
     from mamba_nb.backends.verified import verified_facts
 
     profile = _overlaid(profile, local_facts(server.base_url, server.kind, declared))
-    profile = _overlaid(profile, verified_facts(server.base_url, model.id, model.digest))
+    profile = _overlaid(profile, verified_facts(server.base_url, model.id, model.digest, declared=declared))
     label = label if len(server.models) == 1 else f"{label}: {model.id}" if label else None
     return _Wanted(model=model.id, label=label, profile=profile, server=server.kind, base_url=server.base_url)
 

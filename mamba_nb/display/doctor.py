@@ -139,8 +139,7 @@ def _shown(finding: Finding) -> tuple[list[ServedModel], int]:
 
 
 def _title(finding: Finding) -> str:
-    title = finding.server.about.title
-    return f"{title[0].upper()}{title[1:]}"
+    return finding.server.about.title.replace("the ", "The ", 1)
 
 
 def _about(finding: Finding) -> str:

@@ -29,17 +29,9 @@ def of_server(server: Server) -> tuple[Problem, ...]:
 
 def _said_by_discovery(server: Server) -> Iterator[Problem]:
     for text in server.problems:
-        what, _, fix = text.partition("\n")
-        yield Problem(severity="warning", what=what, fix=fix or "Its log says more.")
-
-
-def _key(server: Server) -> Iterator[Problem]:
-    if server.sighting.needs_key:
+        what, _, fix = text.partition(". ")
         yield Problem(
-            severity="warning",
-            what=f"{_title(server)} wants {'another' if server.key else 'an'} API key.",
-            fix=f"find_servers(urls=[{server.base_url!r}], api_key=...), or set MAMBA_MODEL_BACKEND__BASE_URL and "
-            "MAMBA_MODEL_BACKEND__API_KEY.",
+            severity="warning", what=f"{_title(server)}: {what.rstrip('.')}.", fix=fix or "Its log says more."
         )
 
 
@@ -96,7 +88,6 @@ def _off_the_machine(server: Server) -> Iterator[Problem]:
 
 CHECKS: tuple[Callable[[Server], Iterator[Problem]], ...] = (
     _said_by_discovery,
-    _key,
     _no_models,
     _small_context,
     _off_the_machine,
@@ -168,8 +159,7 @@ def _instead(servers: list[Server]) -> str:
 
 
 def _title(server: Server) -> str:
-    title = server.about.title
-    return f"{title[0].upper()}{title[1:]} at {server.base_url}"
+    return f"{server.about.title.replace('the ', 'The ', 1)} at {server.base_url}"
 
 
 def _listed(names: list[str]) -> str:
