@@ -49,6 +49,8 @@ if TYPE_CHECKING:
     from mamba_nb.settings import AgentSettings as AgentSettings
     from mamba_nb.settings import EmbeddedSettings as EmbeddedSettings
     from mamba_nb.settings import ModelBackendSettings as ModelBackendSettings
+    from mamba_nb.widgets.picker import BackendPicker as BackendPicker
+    from mamba_nb.widgets.vote import VoteView as VoteView
 
 __version__ = "0.1.0"
 
@@ -56,6 +58,7 @@ _HOMES = {
     "Agent": "agent",
     "AgentResult": "agent",
     "AgentSettings": "settings",
+    "BackendPicker": "widgets.picker",
     "Comparison": "records",
     "EmbeddedSettings": "settings",
     "Generation": "records",
@@ -69,6 +72,7 @@ _HOMES = {
     "Run": "_bridge",
     "Server": "servers.server",
     "Servers": "servers.found",
+    "VoteView": "widgets.vote",
     "check_server_health": "backends.health",
     "compare": "compare",
     "compare_profiles": "backends.comparing",

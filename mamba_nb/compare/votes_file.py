@@ -7,6 +7,7 @@ item counts: a vote that is locked stays.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Iterable, Sequence
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from mamba_nb._storage import plain
-from mamba_nb.compare.votes import Ballot, digest
+from mamba_nb.compare.votes_items import Ballot, digest
 from mamba_nb.errors import BadInput
 from mamba_nb.records import Comparison
 
@@ -45,7 +46,6 @@ class VotesFile:
         self.unread = 0
         self._read = 0  # bytes
         self._first = True
-        self._torn = False  # whether the last line has no end
         self._waiting: list[Ballot] = self._take_new()
 
     def news(self) -> list[Ballot]:
@@ -65,19 +65,17 @@ class VotesFile:
             OSError: If it cannot be written.
         """
         lines = [json.dumps(plain(asdict(ballot)))]
-        new = not self.path.exists() or not self.path.stat().st_size
-        if new:
+        end = _last_byte(self.path)
+        if not end:
             lines.insert(0, json.dumps({"format": FORMAT, "version": VERSION, "labels": list(self.labels)}))
-        text = ("\n" if self._torn and not new else "") + "".join(f"{line}\n" for line in lines)
+        text = ("\n" if end not in (b"", b"\n") else "") + "".join(f"{line}\n" for line in lines)
         handle = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
         try:
             written = os.write(handle, text.encode("ascii"))
             if written < len(text):
-                self._torn = True
                 raise OSError(f"only {written} of {len(text)} bytes could be written")
         finally:
             os.close(handle)
-        self._torn = False
 
     def _take_new(self) -> list[Ballot]:
         try:
@@ -91,8 +89,7 @@ class VotesFile:
             return []
         *lines, last = data.split(b"\n")
         self._read += len(data) - len(last)
-        self._torn = bool(last)
-        if last and (self._first or _json(last) is not None):  # whole, but for its end
+        if last and ((self._first and not lines) or _json(last) is not None):  # whole, but for its end
             lines.append(last)
             self._read += len(last)
         ballots = []
@@ -171,20 +168,29 @@ def find_file(
             raise _other(file.path, (), ())
         return file
     ours = Path(f"votes-{_name(comparison)}.jsonl")
+    files: dict[Path, VotesFile] = {}
     for candidate in [ours, *sorted(Path().glob("votes-*.jsonl"))]:
-        try:
-            file = VotesFile(candidate, comparison.labels)
-        except (BadInput, OSError):
-            continue
-        if candidate == ours and (not whole or _fits(file, known)):
-            return file
-        if any(ballot.item in known for ballot in file._waiting):
-            return file
+        with contextlib.suppress(BadInput, OSError):
+            files[candidate] = file = VotesFile(candidate, comparison.labels)
+            if any(ballot.item in known for ballot in file._waiting):
+                return file
+    if ours in files and (not whole or _fits(files[ours], known)):
+        return files[ours]
     number = 2
     while ours.exists():
         ours = Path(f"votes-{_name(comparison)}-{number}.jsonl")
         number += 1
     return VotesFile(ours, comparison.labels)
+
+
+def _last_byte(path: Path) -> bytes:
+    """The last byte, which is an end of line unless the last line was cut short; nothing without a file."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - 1))
+            return file.read()
+    except FileNotFoundError:
+        return b""
 
 
 def _fits(file: VotesFile, known: set[str]) -> bool:
