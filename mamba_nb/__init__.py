@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from mamba_nb.settings import EmbeddedSettings as EmbeddedSettings
     from mamba_nb.settings import ModelBackendSettings as ModelBackendSettings
     from mamba_nb.widgets.picker import BackendPicker as BackendPicker
+    from mamba_nb.widgets.profile_table import ProfileTable as ProfileTable
     from mamba_nb.widgets.vote import VoteView as VoteView
 
 __version__ = "0.1.0"
@@ -68,6 +69,7 @@ _HOMES = {
     "OpenAICompatibleBackend": "backends.backend",
     "ProbeReport": "probes.report",
     "ProfileComparison": "backends.comparing",
+    "ProfileTable": "widgets.profile_table",
     "Request": "records",
     "Run": "_bridge",
     "Server": "servers.server",

@@ -73,7 +73,7 @@ def compare_profiles(
         backends = {id(each.backend): each.backend for each in live if each.backend is not None}
         answers = _asked(list(backends.values()))
         rows = [_row(each, answers.get(id(each.backend))) for each in live]
-    return ProfileComparison(rows=_labelled(rows)).filter(**filters)
+    return ProfileComparison(rows=labelled(rows)).filter(**filters)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -264,7 +264,7 @@ def _unknown_name(name: str) -> str:
     )
 
 
-def _labelled(rows: list[ProfileRow]) -> tuple[ProfileRow, ...]:
+def labelled(rows: list[ProfileRow]) -> tuple[ProfileRow, ...]:
     """The rows with labels that tell them apart: by the server, else by its address, else by number."""
     labels = [row.label for row in rows]
     for tell in (lambda row: row.server, lambda row: urlsplit(row.base_url or "").netloc):
