@@ -115,7 +115,8 @@ class TestImport:
         assert loaded == "set()\n"
 
     @pytest.mark.parametrize(
-        "rooms", ["backends", "servers", "probes", "doctor", "compare", "embedded", "records", "errors", "_bridge", "settings"]
+        "rooms",
+        ["backends", "servers", "probes", "doctor", "compare", "embedded", "records", "errors", "_bridge", "settings"],
     )
     def test_loading_a_room_loads_none_of_those_a_notebook_waits_for(self, rooms):
         assert run(f"import sys, mamba_nb.{rooms}; print({HEAVY!r} & set(sys.modules))") == "set()\n"
