@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from mamba_nb.settings import AgentSettings as AgentSettings
     from mamba_nb.settings import EmbeddedSettings as EmbeddedSettings
     from mamba_nb.settings import ModelBackendSettings as ModelBackendSettings
+    from mamba_nb.widgets.compare_view import CompareView as CompareView
     from mamba_nb.widgets.picker import BackendPicker as BackendPicker
     from mamba_nb.widgets.profile_table import ProfileTable as ProfileTable
     from mamba_nb.widgets.vote import VoteView as VoteView
@@ -60,6 +61,7 @@ _HOMES = {
     "AgentResult": "agent",
     "AgentSettings": "settings",
     "BackendPicker": "widgets.picker",
+    "CompareView": "widgets.compare_view",
     "Comparison": "records",
     "EmbeddedSettings": "settings",
     "Generation": "records",

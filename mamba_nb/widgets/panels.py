@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -13,10 +14,59 @@ from mamba_nb.widgets._base import MambaWidget, script
 from mamba_nb.widgets._painter import painter
 from mamba_nb.widgets._panels import PanelFeed
 
-__all__ = ["Panels", "PanelsView"]
+__all__ = ["LivePanels", "Panels", "PanelsView"]
 
 
-class Panels(MambaWidget):
+class LivePanels(MambaWidget):
+    """A widget with answers that grow.
+
+    What is new travels as a message with a number; the state is kept equal to the sum of all messages so far, without
+    being sent. So whoever asks for the state in mid-stream (a page that is loaded again) goes on from there.
+    """
+
+    def __init__(self, feed: PanelFeed, **state: Any) -> None:
+        self._feed = feed
+        self._context = contextvars.copy_context()
+        super().__init__(panels=feed.snapshot(), run=str(time.time_ns()), **state)
+
+    def _send(self, msg: Any, buffers: Any = None) -> None:
+        """Send as from the cell that made this.
+
+        ipykernel takes what the front end sends to the shell that last published here. A thread publishes for whichever
+        shell was busy last, and that may be one that ended with the page that opened it: then nothing would arrive.
+        """
+        self._context.copy().run(super()._send, msg, buffers)
+
+    def paint(self, *, final: bool = False, **changes: Any) -> None:
+        """Send what is new; the whole goes into the synced state at the end, and now and then before.
+
+        Args:
+            final: Whether to send the whole now.
+            **changes: Further members of the state to change.
+        """
+        with self._lock:
+            if final or self._feed.due:
+                self._sync(**changes)
+                return
+            changes = {name: value for name, value in changes.items() if self.state.get(name) != value}
+            grown = self._feed.delta()
+            if not grown and not changes:
+                return
+            n = self.state["n"] + 1
+            # In place: no message is made of it.
+            self.state.update(changes, n=n, panels=self._feed.told())
+            self.send({"kind": "delta", "n": n, "run": self.state["run"], "panels": grown, "set": changes})
+
+    def _sync(self, **changes: Any) -> None:
+        with self._lock:
+            self.show(**changes, panels=self._feed.snapshot(), n=self.state["n"] + 1)
+
+    def _do_whole(self) -> None:
+        """A front end has missed a message."""
+        self._sync()
+
+
+class Panels(LivePanels):
     """Answers side by side, painted ten times a second with what is new.
 
     Args:
@@ -27,45 +77,29 @@ class Panels(MambaWidget):
     _esm = script("panels")
 
     def __init__(self, states: Sequence[PanelState] = (), on_stop: Callable[[], object] | None = None) -> None:
-        self._feed = PanelFeed(states)
         self._on_stop = on_stop
         self._closed = False
-        super().__init__(panels=self._feed.snapshot(), running=on_stop is not None, run=str(time.time_ns()))
+        super().__init__(PanelFeed(states), stoppable=on_stop is not None, running=on_stop is not None)
 
     def start(self) -> None:
         """Paint from now on, on the painter's thread, until all panels have ended."""
         painter.add(self._tick)
 
     def _tick(self) -> bool:
-        ended = self._closed or self._feed.ended  # asked before painting, so that the last state is painted
-        self.paint(final=ended)
-        return not ended
-
-    def paint(self, *, final: bool = False) -> None:
-        """Send what is new; the whole goes into the synced state at the end, and now and then before."""
-        with self._lock:
-            if final or self._feed.due:
-                self._sync(running=self._on_stop is not None and not final)
-            elif change := self._feed.delta():
-                n = self.state["n"] + 1
-                self._quietly(n)
-                self.send({"kind": "delta", "n": n, "run": self.state["run"], "panels": change})
+        if self._closed:  # the final state has been painted
+            return False
+        if self._feed.ended:  # asked before painting, so that the last state is painted
+            self.finish()
+            return False
+        self.paint()
+        return True
 
     def finish(self) -> None:
-        """Paint the final state now."""
-        self._closed = True
-        self.paint(final=True)
-
-    def _sync(self, **changes: Any) -> None:
-        self.show(panels=self._feed.snapshot(), n=self.state["n"] + 1, **changes)
-
-    def _quietly(self, n: int) -> None:
-        """Count a delta in the state without sending the state."""
-        self.state["n"] = n
-
-    def _do_whole(self) -> None:
+        """Paint the final state now; nothing is painted after it."""
         with self._lock:
-            self._sync()
+            if not self._closed:
+                self._closed = True
+                self.paint(final=True, running=False)
 
     def _do_stop(self) -> None:
         if self._on_stop is not None:

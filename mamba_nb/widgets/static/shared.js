@@ -84,14 +84,16 @@ function announcer() {
   };
 }
 
-// One live copy of what a model shows, for all its views: the synced state, and deltas on top of it.
-const LIVE = new WeakMap();
+// One live copy of what a model shows, for all its views: the synced state, and deltas on top of it. `initialize` makes
+// it; what a view listens to ends with the view.
+const COPIES = [];
 
 function live(model) {
-  let copy = LIVE.get(model);
-  if (copy) return copy;
-  copy = { state: structuredClone(model.get("state") || {}), views: new Set(), asked: 0 };
-  LIVE.set(model, copy);
+  // Each view gets a wrapper of its own around the model, but all of them get one and the same state out of it.
+  const known = COPIES.find((copy) => copy.model.get("state") === model.get("state"));
+  if (known) return known;
+  const copy = { model, state: structuredClone(model.get("state") || {}), views: new Set(), asked: 0 };
+  COPIES.push(copy);
   const paint = (what) => copy.views.forEach((view) => view(copy.state, what));
   model.on("change:state", () => {
     const state = structuredClone(model.get("state") || {});
@@ -114,49 +116,88 @@ function live(model) {
   return copy;
 }
 
+const GROWING = ["html", "tail", "reasoning"];
+
 function grow(panel, change) {
   if (!panel) return;
   Object.assign(panel, change.set || {});
-  for (const name of ["html", "tail", "reasoning"]) {
+  for (const name of GROWING) {
     if (name in change) panel[name] = change[name];
     if (`${name}+` in change) panel[name] = (panel[name] || "") + change[`${name}+`];
   }
 }
 
-// Draws with `draw(state, what)` now and after every change, at most once a frame, until the view is gone.
+// Draws with `draw(state, what)` now and after every change, at most once a frame, until the view is gone. `what` is the
+// delta where it is all that has changed.
 function watch(model, draw) {
   const copy = live(model);
   let waiting = null, frame = 0;
+  const paint = () => { frame = 0; const now = waiting; waiting = null; draw(copy.state, now); };
   const view = (state, what) => {
     waiting = waiting && what ? "several" : what || "all";
-    if (!frame) frame = requestAnimationFrame(() => { frame = 0; const now = waiting; waiting = null; draw(copy.state, now); });
+    if (!frame) frame = requestAnimationFrame(paint);
   };
   copy.views.add(view);
   draw(copy.state, "all");
   return () => { copy.views.delete(view); cancelAnimationFrame(frame); };
 }
 
-// One panel with a growing answer. `update(panel)` touches only what has changed, so that a reader's selection,
-// scroll position and open folds stay as they are.
+// Text that grows is appended to: a reader's selection stays, and nothing is laid out that was there before.
+function growingText(box) {
+  const node = document.createTextNode("");
+  box.append(node);
+  return (text) => {
+    if (text === node.data) return;
+    if (node.data && text.startsWith(node.data)) node.appendData(text.slice(node.data.length));
+    else node.data = text;
+  };
+}
+
+function growingHtml(box) {
+  let shown = "";
+  return (html) => {
+    if (html === shown) return;
+    if (shown && html.startsWith(shown)) box.append(...cleaned(html.slice(shown.length)).childNodes);
+    else box.replaceChildren(...cleaned(html).childNodes);
+    shown = html;
+  };
+}
+
+const OVER = ["idle", "done", "stopped", "failed"];
+
+// One panel with a growing answer. `update(panel)` touches only what has changed, so that a reader's selection, scroll
+// position and open folds stay as they are; `instead(node)` shows something else than the answer, until `instead(null)`.
 function answerPanel(options) {
   const name = h("div", { class: "mn-name" }), state = h("div", {});
   const figures = h("div", { class: "mn-figures" });
   const prompt = h("div", { class: "mn-prompt" });
-  const think = h("details", { class: "mn-think" }, h("summary", {}, "thinking"), h("pre", { class: "mn-text" }));
-  const done = h("div", { class: "mn-md" }), tail = h("div", { class: "mn-tail" }), calls = h("div", {});
-  const box = h("div", { class: "mn-answer", tabindex: "0", role: "region" }, done, tail, calls);
+  const thinking = h("summary", {}, "thinking"), thoughts = h("pre", { class: "mn-text", dir: "auto" });
+  const think = h("details", { class: "mn-think" }, thinking, thoughts);
+  const done = h("div", { class: "mn-md", dir: "auto" }), tail = h("div", { class: "mn-tail", dir: "auto" });
+  const empty = h("div", { class: "mn-quiet" }, "No visible text came.");
+  const calls = h("div", {}), answer = h("div", {}, done, tail, empty, calls);
+  const box = h("div", { class: "mn-answer", tabindex: "0", role: "region" }, answer);
   const below = h("div", {});
-  const bar = h("div", { class: "mn-bar", "aria-hidden": "true" });
+  // The whole edge has the model's colour, pale; what is done of it is full.
+  const share = h("div", {}), pale = "width:100%;background:color-mix(in srgb, var(--mn-model) 30%, transparent)";
+  const bar = h("div", { class: "mn-bar", "aria-hidden": "true", style: pale }, share);
   const element = h("section", { class: "mn-panel mn-live" }, bar,
     h("div", { class: "mn-head" }, name, state), figures, prompt, h("div", {}, think), box, below, (options && options.actions) || null);
-  let shown = {}, follow = true;
-  box.addEventListener("scroll", () => { follow = box.scrollHeight - box.scrollTop - box.clientHeight < 24; });
+  const sayHtml = growingHtml(done), sayTail = growingText(tail), sayThoughts = growingText(thoughts);
+  const shown = {};
+  let follow = true, over = true;
+  box.addEventListener("scroll", () => { follow = box.scrollHeight - box.scrollTop - box.clientHeight < 24; }, { passive: true });
   const changed = (key, value) => { const text = JSON.stringify(value); if (shown[key] === text) return false; shown[key] = text; return true; };
   return {
     element,
+    answer,
+    instead(node) {
+      if (node) box.replaceChildren(node);
+      else if (!answer.isConnected) box.replaceChildren(answer);
+    },
     update(panel) {
-      if (changed("name", [panel.label, panel.server])) {
-        name.replaceChildren(h("b", {}, panel.label), panel.server ? h("span", { class: "mn-quiet" }, ` · ${panel.server}`) : "");
+      if (changed("name", [panel.label, panel.server, panel.colour])) {
+        name.replaceChildren(h("b", {}, h("bdi", {}, panel.label)), panel.server ? h("span", { class: "mn-quiet" }, ` · ${panel.server}`) : "");
         element.className = `mn-panel mn-live ${panel.colour}`;
         element.setAttribute("aria-label", `Answer of ${panel.label}`);
         box.setAttribute("aria-label", `Text of ${panel.label}`);
@@ -166,23 +207,33 @@ function answerPanel(options) {
         figures.replaceChildren(...(panel.figures || []).map((f) => h("span", { title: f.says }, f.name ? `${f.name} ` : "", h("b", {}, f.value))),
           panel.context ? h("span", { class: "mn-end", title: "tokens of context in force" }, `ctx ${panel.context}`) : "");
       if (changed("prompt", [panel.prompt, panel.number, panel.total]))
-        prompt.replaceChildren(h("div", {}, panel.total > 1 ? `${panel.number} of ${panel.total}: ` : "", panel.prompt || ""));
-      if (changed("reasoning", panel.reasoning || "")) {
-        think.hidden = !panel.reasoning;
-        think.lastChild.textContent = panel.reasoning || "";
-      }
-      if (changed("html", panel.html || "")) done.replaceChildren(...cleaned(panel.html || "").childNodes);
-      if (changed("tail", panel.tail || "")) tail.textContent = panel.tail || "";
+        prompt.replaceChildren(h("div", { dir: "auto" }, panel.total > 1 ? `${panel.number} of ${panel.total}: ` : "", panel.prompt || ""));
+      const another = changed("answer", [panel.prompt, panel.number, panel.at]);
+      if (changed("thinking", panel.thinking)) thinking.textContent = panel.thinking ? `thinking (${panel.thinking})` : "thinking";
+      think.hidden = !panel.reasoning;
+      sayThoughts(panel.reasoning || "");
+      sayHtml(panel.html || "");
+      sayTail(panel.tail || "");
+      empty.hidden = !panel.empty;
       if (changed("calls", panel.calls))
         calls.replaceChildren(...(panel.calls || []).map((c) => h("details", { class: "mn-callcard" },
           h("summary", {}, "calls ", h("code", {}, c.name)), h("pre", { class: "mn-text" }, c.arguments),
           c.result ? h("pre", { class: "mn-text mn-quiet" }, c.result) : null)));
       if (changed("notes", panel.notes)) below.replaceChildren(notes(panel.notes));
-      const share = panel.total ? panel.ended / panel.total : 0;
-      if (changed("bar", share)) bar.style.width = `${100 * share}%`;
-      if (follow) box.scrollTop = box.scrollHeight;
+      if (changed("bar", [panel.ended, panel.total])) share.style.width = `${panel.total ? (100 * panel.ended) / panel.total : 0}%`;
+      // It follows the end while it grows; another answer begins at its top.
+      const was = over;
+      over = OVER.includes(panel.state);
+      if (another && over && was) { box.scrollTop = 0; follow = true; }
+      else if (follow && !(over && was)) box.scrollTop = box.scrollHeight;
     },
   };
+}
+
+// What a screen reader is told of panels: what has become of each, not every step of it.
+function endedWords(panels) {
+  const ended = panels.filter((panel) => panel.total && panel.ended >= panel.total);
+  return ended.map((panel) => `${panel.label}: ${panel.state}`).join(", ");
 }
 
 // Text to the clipboard, with the old way where the page may not use the new one.
