@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import threading
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
 from functools import partial
@@ -242,6 +243,8 @@ class Looking(MambaWidget):
             except asyncio.CancelledError:
                 raise
             except Exception as error:  # a run that nobody waits for would keep it to itself
+                if not threading.main_thread().is_alive():  # the interpreter is ending: nobody is left to read it
+                    return
                 _log.warning("%s failed.", name, exc_info=True)
                 said = {"message": f"{type(error).__name__}: {error}", "hint": None, "says": None}
                 await in_thread(self.show, error=said)
