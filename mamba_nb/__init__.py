@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from mamba_nb.settings import AgentSettings as AgentSettings
     from mamba_nb.settings import EmbeddedSettings as EmbeddedSettings
     from mamba_nb.settings import ModelBackendSettings as ModelBackendSettings
+    from mamba_nb.widgets.chat import ChatView as ChatView
     from mamba_nb.widgets.compare_view import CompareView as CompareView
     from mamba_nb.widgets.picker import BackendPicker as BackendPicker
     from mamba_nb.widgets.profile_table import ProfileTable as ProfileTable
@@ -61,6 +62,7 @@ _HOMES = {
     "AgentResult": "agent",
     "AgentSettings": "settings",
     "BackendPicker": "widgets.picker",
+    "ChatView": "widgets.chat",
     "CompareView": "widgets.compare_view",
     "Comparison": "records",
     "EmbeddedSettings": "settings",

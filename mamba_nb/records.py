@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from mamba_nb import metrics
+from mamba_nb._text import printable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -303,7 +304,7 @@ class Generation:
             parts.append(f"TTFT {self.ttft_ms:.0f} ms")
         if self.output_tokens_per_s is not None:
             parts.append(f"{self.output_tokens_per_s:.3g} tok/s")
-        return f"<Generation {' · '.join(parts)}>"
+        return printable(f"<Generation {' · '.join(parts)}>")
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         from mamba_nb.display import html

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from mamba_nb._text import printable
 from mamba_nb.errors import BadInput, closest
 from mamba_nb.servers.facts import RANK, Fact, Source
 
@@ -234,7 +235,7 @@ class ModelProfile:
         parts = [str(name), *(self._short(each) for each in _IN_REPR if getattr(self, each) is not None)]
         sources = {self.fact(each).source for each in FACT_FIELDS} - {"unknown"}
         parts.append("+".join(sorted(sources, key=lambda source: -RANK[source])) or "unknown")
-        return f"<ModelProfile {' · '.join(parts)}>"
+        return printable(f"<ModelProfile {' · '.join(parts)}>")
 
     def _short(self, name: str) -> str:
         label = "" if name == "provider" else ABOUT[name].label

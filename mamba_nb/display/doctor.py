@@ -54,7 +54,7 @@ def text(report: Report) -> str:
     if report.others:
         lines += ["", "Not model servers:"]
         lines += [f"  {one_line(url)}: {one_line(told)}" for url, told in report.others.items()]
-    return "\n".join([*lines, "", *_foot(report)])
+    return "\n".join([*lines, "", *map(one_line, _foot(report))])
 
 
 def _verdict(report: Report) -> str:
@@ -112,7 +112,12 @@ def _server_text(finding: Finding) -> Iterator[str]:
     yield f"{_title(finding)} · {one_line(_about(finding))}"
     models, left = _shown(finding)
     rows = [
-        (one_line(model.id, NAME_CHARS), model.state or UNKNOWN, _tokens(model.context_window), _most(model))
+        (
+            one_line(model.id, NAME_CHARS),
+            one_line(model.state or UNKNOWN, NAME_CHARS),
+            _tokens(model.context_window),
+            _most(model),
+        )
         for model in models
     ]
     widths = [max((width(row[place]) for row in rows), default=0) for place in range(3)]

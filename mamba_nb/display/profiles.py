@@ -81,7 +81,7 @@ def comparison_text(record: ProfileComparison) -> str:
         columns = shown(record.rows)
         table = [["model", *(column.title for column in columns)], ["", *(column.unit for column in columns)]]
         for row in rows:
-            where = " · ".join(part for part in (one_line(row.label, LABEL_CHARS), row.server) if part)
+            where = " · ".join(part for part in (one_line(row.label, LABEL_CHARS), one_line(row.server or "")) if part)
             table.append([where, *(_cell_text(view(row.profile, str(column.field))) for column in columns)])
         widths = [max(map(width, cells)) for cells in zip(*table, strict=True)]
         lines = [

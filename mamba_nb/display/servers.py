@@ -158,7 +158,7 @@ def servers_text(servers: Servers) -> str:
             names = ", ".join(models) + _left_out(server.models)
             latency = UNKNOWN if server.latency_ms is None else figure(server.latency_ms)
             version = one_line(server.version or UNKNOWN, 20)
-            name = server.kind + (f" {server.mode}" if server.mode else "")
+            name = server.kind + (f" {one_line(server.mode, 20)}" if server.mode else "")
             table.append([name, server.certainty, one_line(server.base_url), version, _key(server), latency, names])
         lines += _aligned(table, right={5})
     lines += [f"{'!' if kind == 'warning' else '○'} {one_line(text)}" for kind, text in _below(servers)]
@@ -267,7 +267,9 @@ def server_html(server: Server) -> str:
 
 def server_text(server: Server) -> str:
     """The same as text."""
-    lines = [f"{server.about.title} {server.version or ''}".strip() + f" · {one_line(server.base_url)}"]
+    lines = [
+        one_line(f"{server.about.title} {server.version or ''}", 2 * NAME_CHARS) + f" · {one_line(server.base_url)}"
+    ]
     lines.append(f"{server.certainty}: {one_line(server.evidence)}")
     if server.models:
         table = [["model", "state", "context", "max", "size", "parameters", "quant", "can"]]
@@ -317,7 +319,7 @@ def _cells(model: ServedModel) -> list[tuple[str, str]]:
     where = ["not on this machine"] if model.runs_locally is False else []
     return [
         ("", one_line(model.id, NAME_CHARS)),
-        ("mn-left", model.state or UNKNOWN),
+        ("mn-left", one_line(model.state or UNKNOWN, NAME_CHARS)),
         ("", UNKNOWN if model.context_window is None else count(model.context_window)),
         ("", UNKNOWN if model.context_max is None else count(model.context_max)),
         ("", size or UNKNOWN),
