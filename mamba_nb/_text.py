@@ -1,4 +1,4 @@
-"""Text from elsewhere on one line of a repr: nothing in it can move a cursor, turn the direction or stop a front end."""
+"""Text from elsewhere on one line of a repr: nothing in it moves a cursor, turns the direction or stops a front end."""
 
 from __future__ import annotations
 

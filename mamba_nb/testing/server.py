@@ -202,7 +202,7 @@ class ScriptedServer(Watched):
         listening.set()
         await self._stopping.wait()
         listener.close()
-        while self._open:
+        while self._open or _accepting():
             for connection in list(self._open):
                 connection.abort()
             await asyncio.sleep(0)
@@ -323,3 +323,8 @@ class ScriptedServer(Watched):
             await self._answering.answer(connection, entry)
         finally:
             self._end(entry, client_left=connection.gone and not connection.closed_here)
+
+
+def _accepting() -> bool:
+    """Whether a client's connection is just being accepted: the loop must not end before it has an owner."""
+    return any(getattr(task.get_coro(), "__name__", "") == "_accept_connection2" for task in asyncio.all_tasks())
