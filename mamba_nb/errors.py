@@ -34,7 +34,7 @@ The translation of foreign exceptions (openai, httpx2, aiohttp, the operating sy
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from functools import partial
 from typing import Any
@@ -65,6 +65,7 @@ __all__ = [
     "WeightsMissing",
     "WrongLoop",
     "closest",
+    "listed",
 ]
 
 
@@ -232,7 +233,7 @@ class ModelNotFound(ServerError, LookupError):
         if near:
             message += f" Did you mean {near!r}?"
         if served:
-            message += f" It has: {_listed(served)}."
+            message += f" It has: {listed(served)}."
         super().__init__(message, hint=hint, base_url=base_url, model=model, server_says=server_says)
         self.served = served
 
@@ -293,6 +294,12 @@ def closest(name: str, known: Iterable[str]) -> str | None:
     return matches[0] if matches else None
 
 
-def _listed(names: tuple[str, ...], most: int = 12) -> str:
+def listed(names: Sequence[str], most: int = 12) -> str:
+    """Names for a sentence, cut where there are many.
+
+    Examples:
+        >>> listed(["a", "b", "c"], most=2)
+        'a, b and 1 more'
+    """
     shown = ", ".join(names[:most])
     return shown if len(names) <= most else f"{shown} and {len(names) - most} more"

@@ -16,15 +16,17 @@ import pytest
 import mamba_nb
 import mamba_nb.backends
 import mamba_nb.embedded
+import mamba_nb.probes
 import mamba_nb.servers
 import mamba_nb.testing
+import mamba_nb.widgets
 
 PACKAGE = Path(mamba_nb.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 # Rooms from the ground up. Each may import, when it is itself imported, what stands above it here, and its own row.
 FLOORS: list[set[str]] = [
-    {"errors", "records", "metrics", "_address", "_frontend", "_storage", "_text"},
+    {"errors", "records", "metrics", "_address", "_frontend", "_lazy", "_storage", "_text"},
     {"settings", "_sources"},
     {"_bridge", "_http", "_look"},
     {"servers"},
@@ -153,7 +155,9 @@ class TestNames:
         }
 
     @pytest.mark.parametrize(
-        "module", [mamba_nb, mamba_nb.backends, mamba_nb.testing, mamba_nb.servers], ids=lambda m: m.__name__
+        "module",
+        [mamba_nb, mamba_nb.backends, mamba_nb.testing, mamba_nb.servers, mamba_nb.probes, mamba_nb.widgets],
+        ids=lambda m: m.__name__,
     )
     def test_all_is_sorted_and_every_name_is_there(self, module):
         names = [name for name in module.__all__ if name != "__version__"]

@@ -5,7 +5,9 @@ Names load on first use.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from mamba_nb._lazy import lazily
 
 if TYPE_CHECKING:
     from mamba_nb.backends.backend import OpenAICompatibleBackend
@@ -60,16 +62,4 @@ _HOMES = {
     "create_vllm_backend": "factories",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
-
-    value = getattr(import_module(f"{__name__}.{_HOMES.get(name, 'profiles')}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazily(__name__, {**dict.fromkeys(__all__, "profiles"), **_HOMES})

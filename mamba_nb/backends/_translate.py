@@ -74,7 +74,7 @@ def translated(params: Mapping[str, Any], kind: Kind | None, model: str) -> tupl
     for name, value in to_wire(sent).items():
         said = _said_of(kind.ignores, name, value)
         if said is not None:
-            warnings.append(f"{_title(kind)} ignores {name}. {said}")
+            warnings.append(f"{kind.opening} ignores {name}. {said}")
     return sent, tuple(warnings)
 
 
@@ -87,7 +87,7 @@ def refuse(params: Mapping[str, Any], kind: Kind | None) -> None:
     for name, value in params.items():
         said = _said_of(kind.refuses, name, value) if kind is not None else None
         if said is not None and kind is not None:
-            raise BadInput(f"{_title(kind)} does not take {_shown(name, value)}.", hint=said)
+            raise BadInput(f"{kind.opening} does not take {_shown(name, value)}.", hint=said)
 
 
 def refuse_native(params: Mapping[str, Any], kind: Kind | None) -> None:
@@ -115,13 +115,7 @@ HINTS = {
 
 def renames_of(kind: Kind, model: str) -> Mapping[str, str]:
     """What this kind calls parameters that others call by the name here; OpenAI's depends on the model."""
-    if kind.name == "openai":
-        from mamba_nb.servers import openai
-
-        renames_for = getattr(openai, "renames_for", None)
-        if renames_for is not None:
-            return {**kind.renames, **renames_for(model)}
-    return kind.renames
+    return {**kind.renames, **(kind.renames_for(model) if kind.renames_for is not None else {})}
 
 
 def _renamed(params: Mapping[str, Any], renames: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
@@ -143,11 +137,6 @@ def _said_of(table: Mapping[str, str], name: str, value: Any) -> str | None:
         return None
     variant = value.get("type") if isinstance(value, Mapping) else value
     return table.get(name) or table.get(f"{name}={variant}")
-
-
-def _title(kind: Kind) -> str:
-    """The kind's name at the beginning of a sentence."""
-    return kind.title[:1].upper() + kind.title[1:] if kind.title.startswith("the ") else kind.title
 
 
 def _shown(name: str, value: Any) -> str:

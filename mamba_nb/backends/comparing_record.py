@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from mamba_nb.backends.comparing_filters import FILTERS, Filters, checked_filters, judge
 from mamba_nb.backends.profiles_record import ModelProfile
-from mamba_nb.errors import BadInput, closest
+from mamba_nb.errors import BadInput, closest, listed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -181,8 +181,7 @@ def _open_questions(profile: ModelProfile, chosen: Mapping[str, Any]) -> str:
 
 
 def _listed(names: list[str], most: int = 8) -> str:
-    names = [name if len(name) <= 80 else f"{name[:79]}…" for name in names]
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+    return listed([name if len(name) <= 80 else f"{name[:79]}…" for name in names], most)
 
 
 def _as_data(row: ProfileRow) -> dict[str, Any]:

@@ -144,7 +144,7 @@ def _shown(finding: Finding) -> tuple[list[ServedModel], int]:
 
 
 def _title(finding: Finding) -> str:
-    return finding.server.about.title.replace("the ", "The ", 1)
+    return finding.server.about.opening
 
 
 def _about(finding: Finding) -> str:

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from mamba_nb._http import is_local_host, proxy_for
 from mamba_nb.doctor.report import Problem
-from mamba_nb.errors import closest
+from mamba_nb.errors import closest, listed
 from mamba_nb.servers.facts import ServedModel
 from mamba_nb.servers.kinds import is_same_model
 from mamba_nb.servers.server import Server
@@ -19,7 +19,6 @@ from mamba_nb.servers.server import Server
 __all__ = ["of_configuration", "of_proxies", "of_server"]
 
 SMALL_CONTEXT = 8_192  # tokens; where a model could hold more than this and is given less, people run into the end
-PLENTY = 12  # models named in a message
 
 
 def of_server(server: Server) -> tuple[Problem, ...]:
@@ -81,7 +80,7 @@ def _off_the_machine(server: Server) -> Iterator[Problem]:
     if away:
         yield Problem(
             severity="warning",
-            what=f"{_title(server)} passes prompts for {_listed(away)} on to another machine.",
+            what=f"{_title(server)} passes prompts for {listed(away)} on to another machine.",
             fix="Choose another model for what must stay here.",
         )
 
@@ -123,7 +122,7 @@ def of_configuration(base_url: str, model: str | None, source: str, servers: lis
     near = closest(model, ids)
     yield Problem(
         severity="error",
-        what=f"{_title(server)} does not have the configured model {model!r}. It has: {_listed(ids)}.",
+        what=f"{_title(server)} does not have the configured model {model!r}. It has: {listed(ids)}.",
         fix=f"Did you mean {near!r}?" if near else "Configure one of these, or install it there.",
     )
 
@@ -139,7 +138,7 @@ def of_proxies(servers: list[Server], environ: Mapping[str, str] | None = None) 
     if caught:
         yield Problem(
             severity="warning",
-            what=f"The proxy {proxy_for(caught[0])} takes other programs' calls to {_listed(caught)}; this package "
+            what=f"The proxy {proxy_for(caught[0])} takes other programs' calls to {listed(caught)}; this package "
             "goes past it.",
             fix="Set NO_PROXY=localhost,127.0.0.1,::1",
         )
@@ -155,13 +154,8 @@ def _host(name: str | None) -> str:
 
 
 def _instead(servers: list[Server]) -> str:
-    return f" Running: {_listed([server.base_url for server in servers])}." if servers else ""
+    return f" Running: {listed([server.base_url for server in servers])}." if servers else ""
 
 
 def _title(server: Server) -> str:
-    return f"{server.about.title.replace('the ', 'The ', 1)} at {server.base_url}"
-
-
-def _listed(names: list[str]) -> str:
-    shown = ", ".join(names[:PLENTY])
-    return shown if len(names) <= PLENTY else f"{shown} and {len(names) - PLENTY} more"
+    return f"{server.about.opening} at {server.base_url}"

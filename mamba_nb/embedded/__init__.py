@@ -11,8 +11,9 @@ on first use, and the engine's own package (`xllamacpp`, the extra `embedded`) o
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from mamba_nb._lazy import lazily
 
 if TYPE_CHECKING:
     from mamba_nb.embedded.engine import DECLARED, Declared, Engine, EngineStatus
@@ -57,15 +58,4 @@ _HOMES = {
     "stop": "running",
 }
 
-
-def __getattr__(name: str) -> Any:
-    home = _HOMES.get(name)
-    if home is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{home}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazily(__name__, _HOMES)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from mamba_nb._http import is_local_host, is_this_machine
@@ -21,6 +21,7 @@ from mamba_nb.errors import (
     ServerFailed,
     ServerUnreachable,
     ToolsNotSupported,
+    listed,
 )
 from mamba_nb.servers.kinds import is_same_model
 from mamba_nb.servers.where import Where
@@ -86,7 +87,7 @@ async def _able(error: MambaError, where: Where) -> str | None:
     able = [model.id for model in (await _server(where)).models if getattr(model, wanted)]
     if not able:
         return None
-    return f"On this server these are declared to: {_listed(able)}."
+    return f"On this server these are declared to: {listed(able, MOST_NAMES)}."
 
 
 async def _context_max(error: MambaError, where: Where) -> str | None:
@@ -101,7 +102,7 @@ async def _in_memory(error: MambaError, where: Where) -> str | None:
         for model in (await _server(where)).models
         if model.loaded
     ]
-    return f"In memory now: {_listed(loaded)}." if loaded else None
+    return f"In memory now: {listed(loaded, MOST_NAMES)}." if loaded else None
 
 
 async def _server(where: Where) -> Server:
@@ -119,8 +120,3 @@ async def _model(where: Where) -> ServedModel:
         asking = Asking(root=server.root, base_url=server.base_url, key=where.key)
         return await server.about.detail(asking, found)
     return found
-
-
-def _listed(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:MOST_NAMES])
-    return shown if len(names) <= MOST_NAMES else f"{shown} and {len(names) - MOST_NAMES} more"

@@ -99,6 +99,7 @@ class Kind:
         ignores: Request parameter -> what to do instead, for those its OpenAI route ignores in silence.
         refuses: Request parameter -> what to do instead, for those its OpenAI route answers with an error.
         renames: Request parameter -> what it is called here.
+        renames_for: The same for one model, where not all of them agree.
         is_loading: Whether the server says that it is loading this model; None where it cannot tell.
         loaded_models: The chat models that are in memory, or None where it cannot tell.
     """
@@ -127,8 +128,14 @@ class Kind:
     ignores: Mapping[str, str] = field(default_factory=dict)
     refuses: Mapping[str, str] = field(default_factory=dict)
     renames: Mapping[str, str] = field(default_factory=dict)
+    renames_for: Callable[[str], Mapping[str, str]] | None = None
     is_loading: Callable[[Fetch, str], Awaitable[bool]] | None = None
     loaded_models: Callable[[Fetch], Awaitable[Sequence[str]]] | None = None
+
+    @property
+    def opening(self) -> str:
+        """How to call it in a sentence that begins with it."""
+        return self.title.replace("the ", "The ", 1) if self.title.startswith("the ") else self.title
 
 
 # In the order in which they are shown. `compatible` is whatever else speaks the OpenAI protocol.

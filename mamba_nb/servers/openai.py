@@ -87,4 +87,5 @@ KIND = Kind(
         "chat_template_kwargs": "Use `reasoning_effort`.",
         "guided_json": "Use `response_format`.",
     },
+    renames_for=renames_for,
 )

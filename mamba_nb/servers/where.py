@@ -43,8 +43,7 @@ class Where:
     @property
     def server(self) -> str:
         """How to call the server in a sentence that begins with it."""
-        title = self.kind.title if self.kind else "the server"
-        return title.replace("the ", "The ", 1) if title.startswith("the ") else title
+        return self.kind.opening if self.kind else "The server"
 
     @property
     def host(self) -> str:
