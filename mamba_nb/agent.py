@@ -12,50 +12,46 @@ figures are the backend's. pydantic-ai is imported when an Agent is made.
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias
 
 from mamba_nb import _bridge
+from mamba_nb._agent import tools_check
+from mamba_nb._agent.conversation import AgentConversation
+from mamba_nb._agent.events import AgentEvent, StepStarted, ToolCalled, ToolReturned
 from mamba_nb._agent.input import (
     backend_from,
-    check_count,
     checked_tools,
+    checked_toolsets,
     content_from,
     engine_from,
     history_from,
     name_of,
+    names_in,
 )
-from mamba_nb._agent.model import DaemonThreads, OutputMode, Steps, make_model
+from mamba_nb._agent.limits import UNSET, Limits, check_count
+from mamba_nb._agent.model import Steps
+from mamba_nb._agent.output_mode import Choice, given_mode
 from mamba_nb._agent.progress import Progress
-from mamba_nb._agent.result import (
-    AgentEvent,
-    AgentResult,
-    AgentUsage,
-    OutputT,
-    StepStarted,
-    StepTiming,
-    ToolCalled,
-    ToolReturned,
-    ToolUse,
-)
+from mamba_nb._agent.result import AgentResult, AgentStep, AgentUsage, OutputT, StepTiming, ToolUse
+from mamba_nb._agent.running import Task
+from mamba_nb._agent.tools_check import ToolsClaimedMissing
 from mamba_nb._bridge import Run
 from mamba_nb.backends._params import checked
 from mamba_nb.backends.backend import OpenAICompatibleBackend
-from mamba_nb.errors import AgentError, BadInput, MambaError, ToolsNotSupported, closest
+from mamba_nb.errors import AgentError, BadInput, ToolsNotSupported, closest
 from mamba_nb.settings import AgentSettings
 
 if TYPE_CHECKING:
-    from pydantic_ai.messages import ModelMessage, UserContent
     from pydantic_ai.output import OutputSpec
 
 __all__ = [
     "Agent",
+    "AgentConversation",
     "AgentError",
     "AgentEvent",
     "AgentResult",
+    "AgentStep",
     "AgentUsage",
     "StepStarted",
     "StepTiming",
@@ -63,17 +59,12 @@ __all__ = [
     "ToolReturned",
     "ToolUse",
     "ToolsClaimedMissing",
+    "ToolsNotSupported",
 ]
 
-ToolsMode: TypeAlias = Literal["native", "prompted"]
-TOOLS_MODES = ("native", "prompted")
-# Servers that hold an answer to a JSON schema whatever the model.
-SCHEMA_SERVERS = ("ollama", "vllm", "lmstudio", "llamacpp", "embedded", "openai")
-BACKEND_OPTIONS = ("base_url", "api_key", "timeout", "max_retries", "server", "headers", "trust_env")
-
-
-class ToolsClaimedMissing(UserWarning):
-    """The built-in table says that this model has no tools; they are sent all the same."""
+ToolsMode: TypeAlias = Literal["native", "prompted", "auto"]
+TOOLS_MODES = ("native", "prompted", "auto")
+BACKEND_OPTIONS = ("base_url", "api_key", "timeout", "max_retries", "server", "headers", "trust_env", "native")
 
 
 class Agent(Generic[OutputT]):
@@ -91,19 +82,28 @@ class Agent(Generic[OutputT]):
             the environment.
         tools: Functions, sync or async, with annotations and a docstring; also `pydantic_ai.Tool` objects. A first
             parameter annotated `pydantic_ai.RunContext` gets the run's context.
-        output_type: What the answer is: text, a pydantic model, or another of pydantic-ai's output types.
+        toolsets: pydantic-ai's toolsets, `pydantic_ai.mcp.MCPToolset` for an MCP server among them. They are opened
+            for each run and closed at its end.
+        output_type: What the answer is: text, a pydantic model, or another of pydantic-ai's output types. How it is
+            asked for (a schema that the server holds to, a tool, the prompt) goes by what is declared or verified of
+            the model; `result.output_mode` and `result.output_why` say which, and why.
         system: Instructions, sent as the system message with each request and not kept in the history.
         tools_mode: `"native"` sends tools as the protocol has them. `"prompted"` puts them into the prompt and holds
-            the reply to a JSON schema: for models whose template has no tools.
+            the reply to a JSON schema: for models whose template has no tools. `"auto"` is native, and prompted where
+            the model is known to have no tools or its server refuses them; `result.tools_mode` says which.
         retries: How often the model may mend a wrong answer or a wrong call, for each tool and for the answer.
-        max_steps: Most requests to the model in one run.
+        max_steps: Most requests to the model in one run; None is no limit.
+        max_tool_calls: Most tool calls that return, in one run; None is no limit.
+        max_total_tokens: No further request in a run that has used so many tokens, of prompts and answers together;
+            None is no limit.
         **options: With a name: what OpenAICompatibleBackend takes (`base_url`, `timeout`, `temperature`, ...); it wins
             over the settings. With a backend: request parameters.
 
     Raises:
         BadInput: If an argument is wrong; nothing has been sent then.
         ToolsNotSupported: With tools in native mode, if the server declares, or a probe has verified, that this model
-            cannot call them. Where a table merely claims so, `ToolsClaimedMissing` warns and they are sent.
+            cannot call them; the message names the models on that server that can. Where a table merely claims so,
+            `ToolsClaimedMissing` warns and they are sent.
 
     Attributes:
         backend: Who is asked.
@@ -115,11 +115,14 @@ class Agent(Generic[OutputT]):
         *,
         settings: AgentSettings | None = None,
         tools: Sequence[Any] = (),
+        toolsets: Sequence[Any] = (),
         output_type: OutputSpec[OutputT] = str,  # type: ignore[assignment]
         system: str | Callable[..., Any] | None = None,
         tools_mode: ToolsMode = "native",
         retries: int = 1,
         max_steps: int | None = 20,
+        max_tool_calls: int | None = None,
+        max_total_tokens: int | None = None,
         **options: Any,
     ) -> None:
         if tools_mode not in TOOLS_MODES:
@@ -129,8 +132,8 @@ class Agent(Generic[OutputT]):
                 + (f" Did you mean {near!r}?" if near else "")
             )
         check_count("retries", retries, 0)
-        check_count("max_steps", max_steps, 1)
-        tools = checked_tools(tools)
+        self._limits = Limits(max_steps=max_steps, max_tool_calls=max_tool_calls, max_total_tokens=max_total_tokens)
+        tools, toolsets = checked_tools(tools), checked_toolsets(toolsets)
         self._params: Mapping[str, Any] = {}
         self._owns_backend = not isinstance(model, OpenAICompatibleBackend)
         if isinstance(model, OpenAICompatibleBackend):
@@ -142,12 +145,16 @@ class Agent(Generic[OutputT]):
         else:
             self.backend = backend_from(model, settings, options)
         self._tools_mode = tools_mode
-        self._tool_names = [name_of(tool) for tool in tools]
-        self._text_output = output_type is str
-        self._mode: OutputMode | None = None
-        self._max_steps = max_steps
-        self._check_tools(stacklevel=3)
-        self._engine = engine_from(tools=tools, output_type=output_type, instructions=system, retries=retries)
+        self._tool_names = [*map(name_of, tools), *(name for toolset in toolsets for name in names_in(toolset))]
+        self._names_are_whole = not toolsets
+        self._given_mode = given_mode(output_type)
+        self._learned: list[Choice] = []
+        self._refuse_tools()
+        if self._tool_names and tools_mode == "native":
+            tools_check.warn_of_claim(self.backend, stacklevel=2)
+        self._engine = engine_from(
+            tools=tools, toolsets=toolsets, output_type=output_type, instructions=system, retries=retries
+        )
 
     # the verbs
 
@@ -157,6 +164,9 @@ class Agent(Generic[OutputT]):
         *,
         message_history: AgentResult[Any] | Sequence[Any] | str | bytes | None = None,
         deps: Any = None,
+        max_steps: int | None = UNSET,
+        max_tool_calls: int | None = UNSET,
+        max_total_tokens: int | None = UNSET,
         **params: Any,
     ) -> Run[AgentEvent, AgentResult[OutputT]]:
         """Start a run.
@@ -168,6 +178,9 @@ class Agent(Generic[OutputT]):
                 history.
             message_history: An earlier result or its `.messages` (also as JSON): the conversation to go on with.
             deps: What tools find as `context.deps`.
+            max_steps: As for the agent, for this run.
+            max_tool_calls: As for the agent, for this run.
+            max_total_tokens: As for the agent, for this run.
             **params: Request parameters for this run; they win over the backend's own.
 
         Returns:
@@ -178,31 +191,8 @@ class Agent(Generic[OutputT]):
             BadInput: If an argument is wrong; nothing has been sent then.
             ToolsNotSupported: If it has become known that this model cannot call tools.
         """
-        content = content_from(prompt, message_history)
-        history = history_from(message_history)
-        wanted = {**self.backend.params, **self._params, **checked(params)}
-        self._check_tools(stacklevel=None)
-        progress: list[Progress[OutputT]] = []
-
-        async def work(run: Run[AgentEvent, AgentResult[OutputT]]) -> AgentResult[OutputT]:
-            def on_state(state: str) -> None:
-                run.state = state
-
-            steps = Steps(
-                backend=self.backend,
-                params=wanted,
-                emit=run.emit,
-                on_state=on_state,
-                began=run.started,
-                prompted=self._tools_mode == "prompted",
-            )
-            progress.append(Progress(steps, history))
-            return await self._work(content, history, deps, progress[0])
-
-        def partial() -> AgentResult[Any] | None:
-            return progress[0].result() if progress else None
-
-        return Run(work, name=f"agent {self.backend.model}", on=_bridge.foreign, partial=partial)
+        limits = {"max_steps": max_steps, "max_tool_calls": max_tool_calls, "max_total_tokens": max_total_tokens}
+        return self._start(prompt, history=message_history, deps=deps, limits=limits, params=params)[0]
 
     def run_stream(
         self,
@@ -210,16 +200,17 @@ class Agent(Generic[OutputT]):
         *,
         message_history: AgentResult[Any] | Sequence[Any] | str | bytes | None = None,
         deps: Any = None,
-        **params: Any,
+        **options: Any,
     ) -> Run[AgentEvent, AgentResult[OutputT]]:
         """Start a run to read its events: the same work as `run`, named for what you do with it.
 
             for event in agent.run_stream("What is the weather in Paris?"):
                 ...
 
-        Takes, gives and raises what `run` does.
+        Takes, gives and raises what `run` does. The events come as the server sends them: `TextDelta`,
+        `ReasoningDelta`, `ToolCalled`, `ToolReturned`, and a `StepStarted` before each request.
         """
-        return self.run(prompt, message_history=message_history, deps=deps, **params)
+        return self.run(prompt, message_history=message_history, deps=deps, **options)
 
     def run_sync(
         self,
@@ -227,7 +218,7 @@ class Agent(Generic[OutputT]):
         *,
         message_history: AgentResult[Any] | Sequence[Any] | str | bytes | None = None,
         deps: Any = None,
-        **params: Any,
+        **options: Any,
     ) -> AgentResult[OutputT]:
         """Run and wait for the result: `run(...).result()`, in a script, a cell, a click handler or a sync tool.
 
@@ -241,7 +232,28 @@ class Agent(Generic[OutputT]):
         """
         # Asked first, so that nothing is sent for a result that could not be waited for.
         _bridge.refuse_on_private_loops("agent.run_sync", "use `await agent.run(...)`")
-        return self.run(prompt, message_history=message_history, deps=deps, **params).result()
+        return self.run(prompt, message_history=message_history, deps=deps, **options).result()
+
+    def conversation(
+        self,
+        messages: AgentResult[Any] | Sequence[Any] | str | bytes | None = None,
+        *,
+        deps: Any = None,
+    ) -> AgentConversation[OutputT]:
+        """Begin a conversation, whose turns know of each other.
+
+            talk = agent.conversation()
+            talk.ask("Do I need an umbrella in Paris?")
+            talk.ask("And tomorrow?")
+
+        Args:
+            messages: An earlier result, its `.messages` or a conversation's, also as JSON: what to go on with.
+            deps: What tools find as `context.deps`, unless a turn gives its own.
+
+        Raises:
+            BadInput: If the messages are no conversation.
+        """
+        return AgentConversation(self, messages=messages, deps=deps)
 
     def close(self) -> None:
         """Close the backend, if the agent made it; the verbs raise BackendClosed from then on."""
@@ -256,137 +268,74 @@ class Agent(Generic[OutputT]):
 
     def __repr__(self) -> str:
         tools = f"tools {', '.join(self._tool_names)}" if self._tool_names else "no tools"
-        if self._tool_names and self._tools_mode == "prompted":
-            tools += ", prompted"
+        if self._tool_names and self._tools_mode != "native":
+            tools += f", {self._tools_mode}"
         return f"<Agent {self.backend.model} · {self.backend.server} · {self.backend.base_url} · {tools}>"
 
-    # the work, on the loop for foreign code
+    # the work
 
-    async def _work(
+    def _start(
         self,
-        content: str | Sequence[UserContent] | None,
-        history: list[ModelMessage],
+        prompt: Any,
+        *,
+        history: Any,
         deps: Any,
-        progress: Progress[OutputT],
-    ) -> AgentResult[OutputT]:
-        from pydantic_ai import UsageLimits
-
-        if self._mode is None:
-            self._mode = await self._output_mode()
-        error: Exception
-        try:
-            with self._engine.using_thread_executor(DaemonThreads()):
-                async with self._engine.iter(
-                    content,
-                    message_history=history or None,
-                    deps=deps,
-                    model=make_model(progress.steps, self._mode),
-                    usage_limits=UsageLimits(request_limit=self._max_steps),
-                    infer_name=False,
-                ) as going:
-                    progress.going = going
-                    async for node in going:
-                        if self._engine.is_call_tools_node(node):
-                            async with node.stream(going.ctx) as events:
-                                async for event in events:
-                                    progress.note(event)
-            assert going.result is not None
-            return progress.done(going.result.output)
-        except Exception as failure:
-            progress.failed(failure)
-            error = self._ours(failure, progress)
-            if error is failure and progress.steps.failure is None:
-                raise  # a tool's own, with its own traceback
-        raise error  # out of `except`: the wrapper must not hang on our error as its context
-
-    def _ours(self, failure: Exception, progress: Progress[OutputT]) -> Exception:
-        """The failure as this package's error; one that a tool raised stays what it is."""
-        from pydantic_ai import exceptions
-
-        error: MambaError
-        request_failed = progress.steps.failure
-        if request_failed is not None and isinstance(failure, exceptions.ModelAPIError | MambaError):
-            # With the cause that it has, and without the twenty frames of the libraries it came through.
-            error = request_failed.with_traceback(None)
-        elif isinstance(failure, exceptions.UserError):
-            error = BadInput(str(failure))
-            error.__cause__ = failure
-        elif isinstance(failure, exceptions.AgentRunError):
-            message, hint = self._explained(failure)
-            error = AgentError(message, hint=hint, base_url=self.backend.base_url, model=self.backend.model)
-            error.__cause__ = failure
-        else:
-            return failure
-        if isinstance(error, AgentError):
-            error.partial = progress.result()
-        return error
-
-    def _explained(self, failure: Exception) -> tuple[str, str | None]:
-        """What a failure of pydantic-ai's means, and what to do."""
-        from pydantic_ai import exceptions
-
-        if isinstance(failure, exceptions.UsageLimitExceeded):
-            return (
-                f"The agent made {self._max_steps} requests and came to no answer.",
-                "Look at .partial.tool_calls for what it tried; max_steps= allows more.",
-            )
-        if isinstance(failure, exceptions.OutputTokenLimitExceeded):
-            return (
-                f"The reply of {self.backend.model} was cut before it was whole.",
-                "Raise max_tokens, or ask for less at once.",
-            )
-        why = _why_refused(failure.__cause__)
-        return (
-            f"{self.backend.model} gave no usable answer: {str(failure).rstrip('.')}." + (f" {why}" if why else ""),
-            "The replies are in .partial.generations. retries= allows more tries; a simpler output_type or simpler "
-            "arguments help small models.",
+        limits: Mapping[str, Any],
+        params: Mapping[str, Any],
+        instructions: str | None = None,
+        on_state: Callable[[str], None] | None = None,
+    ) -> tuple[Run[AgentEvent, AgentResult[OutputT]], Callable[[], str]]:
+        """Check everything and start; gives the Run, and what tells the text of an answer that was broken off."""
+        content, messages = content_from(prompt, history), history_from(history)
+        wanted = {**self.backend.params, **self._params, **checked(params)}
+        has_tools = bool(self._tool_names)
+        task = Task(
+            engine=self._engine,
+            backend=self.backend,
+            given_mode=self._given_mode,
+            own_tools=has_tools,
+            limits=self._limits.but(**limits),
+            content=content,
+            deps=deps,
+            instructions=instructions,
+            learned=self._learned,
         )
+        self._refuse_tools()
+        prompted = has_tools and (
+            self._tools_mode == "prompted"
+            or (self._tools_mode == "auto" and tools_check.cannot_call_tools(self.backend))
+        )
+        progress: list[Progress[OutputT]] = []
 
-    async def _output_mode(self) -> OutputMode:
-        """How structured output is asked for, settled with the first run."""
-        if self._text_output:
-            return "native"
-        if self.backend.server == "unknown":
-            # The list of models shows the kind of most servers. If it fails, the run will say what is wrong.
-            with contextlib.suppress(MambaError):
-                await asyncio.wrap_future(_bridge.io.submit(self.backend.alist_models()))
-        if self._tools_mode == "prompted" and self._tool_names:
-            return "native"
-        profile, server = self.backend.profile, self.backend.server
-        holds = profile.supports_json_schema
-        if holds is None:
-            holds = server in SCHEMA_SERVERS
-        # Elsewhere than at OpenAI a schema is a grammar for the whole reply, and leaves no room for a call.
-        if holds and (not self._tool_names or server == "openai"):
-            return "native"
-        return "prompted" if profile.supports_tools is False and not self._tool_names else "tool"
+        async def work(run: Run[AgentEvent, AgentResult[OutputT]]) -> AgentResult[OutputT]:
+            def take_state(state: str) -> None:
+                run.state = state
+                if on_state is not None:
+                    on_state(state)
 
-    def _check_tools(self, *, stacklevel: int | None) -> None:
-        """Refuse tools that are known not to work; warn where a table claims so, if a `stacklevel` is given."""
-        if not self._tool_names or self._tools_mode == "prompted":
-            return
-        fact = self.backend.profile.fact("supports_tools")
-        if fact.value is not False:
-            return
-        where = f"{self.backend.model} at {self.backend.base_url}"
-        because = f" ({fact.evidence})" if fact.evidence else ""
-        if fact.source in ("declared", "verified"):
-            raise ToolsNotSupported(
-                f"{where} cannot call tools: {fact.source}{because}.",
-                hint='Give tools_mode="prompted", which works with any model, or choose a model with tools.',
-                base_url=self.backend.base_url,
-                model=self.backend.model,
+            steps = Steps(
+                backend=self.backend,
+                params=wanted,
+                emit=run.emit,
+                on_state=take_state,
+                began=run.started,
+                prompted=prompted,
+                may_prompt=has_tools and self._tools_mode == "auto",
+                most_tokens=task.limits.max_total_tokens,
             )
-        if stacklevel is not None:
-            warnings.warn(
-                f"{where} is said to have no tools{because}. They are sent all the same; if the model does not "
-                'call them, give tools_mode="prompted".',
-                ToolsClaimedMissing,
-                stacklevel=stacklevel,
-            )
+            progress.append(Progress(steps, messages, has_tools=has_tools))
+            return await task.run(progress[0])
 
+        def partial() -> AgentResult[Any] | None:
+            return progress[0].result() if progress else None
 
-def _why_refused(cause: BaseException | None) -> str:
-    """What was wrong with the last reply, on one line."""
-    said = " ".join(str(cause).split()) if cause is not None else ""
-    return f"The last one was refused: {said[:300]}" if said else ""
+        def growing() -> str:
+            return progress[0].growing if progress else ""
+
+        return Run(work, name=f"agent {self.backend.model}", on=_bridge.foreign, partial=partial), growing
+
+    def _refuse_tools(self) -> None:
+        """Refuse tools that are known not to work."""
+        native = self._tool_names and self._tools_mode == "native"
+        if native and (error := tools_check.refusal(self.backend)) is not None:
+            raise error

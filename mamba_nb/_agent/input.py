@@ -22,12 +22,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "backend_from",
-    "check_count",
     "checked_tools",
+    "checked_toolsets",
     "content_from",
     "engine_from",
     "history_from",
     "name_of",
+    "names_in",
 ]
 
 
@@ -55,14 +56,14 @@ def backend_from(model: str | None, settings: AgentSettings | None, options: dic
     return backend_for(model, settings, **{**given, **options})
 
 
-def engine_from(*, tools: Sequence[Any], **options: Any) -> PydanticAgent[Any, Any]:
+def engine_from(*, tools: Sequence[Any], toolsets: Sequence[Any], **options: Any) -> PydanticAgent[Any, Any]:
     """pydantic-ai's agent, without a model: each run brings its own."""
     import pydantic_ai.models.openai  # noqa: F401 - now, and not on the loop at the first run
     from pydantic_ai import Agent as PydanticAgent
     from pydantic_ai.exceptions import UserError
 
     try:
-        return PydanticAgent(tools=tools, **options)
+        return PydanticAgent(tools=tools, toolsets=toolsets or None, **options)
     except UserError as error:
         raise BadInput(str(error)) from error
 
@@ -80,17 +81,33 @@ def checked_tools(tools: Any) -> list[Any]:
     return list(tools)
 
 
+def checked_toolsets(toolsets: Any) -> list[Any]:
+    """The toolsets, each pydantic-ai's own (MCP servers among them) or a function that gives one."""
+    if isinstance(toolsets, str | Mapping) or not isinstance(toolsets, Sequence):
+        raise BadInput(
+            f"toolsets must be a list of pydantic-ai's toolsets; this is {type(toolsets).__name__}.",
+            hint='Write toolsets=[MCPToolset("server.py")].',
+        )
+    for toolset in toolsets:
+        if not callable(toolset) and not hasattr(toolset, "get_tools"):
+            raise BadInput(
+                f"A toolset is one of pydantic-ai's; this is {type(toolset).__name__}.",
+                hint="Functions go into tools=[...]; an MCP server is pydantic_ai.mcp.MCPToolset(...).",
+            )
+    return list(toolsets)
+
+
+def names_in(toolset: Any) -> list[str]:
+    """What a repr says of a toolset: the names of its functions where it holds some, else its own."""
+    functions = getattr(toolset, "tools", None)
+    if isinstance(functions, Mapping) and functions:
+        return [str(name) for name in functions]
+    return [str(getattr(toolset, "id", None) or getattr(toolset, "label", None) or type(toolset).__name__)]
+
+
 def name_of(tool: Any) -> str:
     """What the model calls the tool."""
     return str(getattr(tool, "name", None) or getattr(tool, "__name__", None) or type(tool).__name__)
-
-
-def check_count(name: str, value: Any, least: int) -> None:
-    """Refuse what is no whole number of at least `least`; None is no limit, where there may be none."""
-    if value is None and name == "max_steps":
-        return
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise BadInput(f"{name} must be a whole number from {least}; this is {value!r}.")
 
 
 def content_from(prompt: Any, history: Any) -> str | list[UserContent] | None:

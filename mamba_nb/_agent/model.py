@@ -21,14 +21,16 @@ import json
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 from mamba_nb import _bridge
+from mamba_nb._agent.events import AgentEvent, StepStarted
+from mamba_nb._agent.output_mode import Choice, refused_schema
 from mamba_nb._agent.prompted_replies import AnswerStream, Reply, read
 from mamba_nb._agent.prompted_tools import Prompted, prompted
-from mamba_nb._agent.result import AgentEvent, StepStarted, ToolUse
+from mamba_nb._agent.result import ToolUse
 from mamba_nb.backends._params import PARAMS, checked
-from mamba_nb.errors import AgentError, MambaError
+from mamba_nb.errors import AgentError, MambaError, ToolsNotSupported
 from mamba_nb.records import Generation, Message, ReasoningDelta, ReasoningEnded, StreamEvent, TextDelta
 
 if TYPE_CHECKING:
@@ -38,9 +40,7 @@ if TYPE_CHECKING:
     from mamba_nb.backends._builder import GenerationBuilder
     from mamba_nb.backends.backend import OpenAICompatibleBackend
 
-__all__ = ["DaemonThreads", "OutputMode", "Steps", "make_model"]
-
-OutputMode: TypeAlias = Literal["tool", "native", "prompted"]
+__all__ = ["DaemonThreads", "Steps", "make_model"]
 
 SYSTEM = "mamba_nb"  # pydantic-ai's name for the provider; what it sends back to a server it knows by it
 FINISH_REASONS = ("stop", "length", "tool_calls", "content_filter")
@@ -66,9 +66,15 @@ class Steps:
         on_state: Gets what is being waited for.
         began: The run's start, on the monotonic clock.
         prompted: Whether tools go into the prompt.
+        may_prompt: Whether they may go there once the server has refused them.
+        holds_schema: Whether a reply with prompted tools is held to a schema; the prompt shows its shape anyway.
+        most_tokens: No further request is made once so many tokens were used, of prompts and answers together.
         generations: The replies, one a request, failed ones included.
+        starts: When each request was made, in seconds after the run began.
         builder: The reply that is growing now.
+        shown: The text of the latest reply as it was given out.
         tool_uses: The calls of tools so far.
+        notes: What a reader must know of the run.
         failure: What ended the last request, as this package's error.
     """
 
@@ -78,9 +84,15 @@ class Steps:
     on_state: Callable[[str], None]
     began: float
     prompted: bool = False
+    may_prompt: bool = False
+    holds_schema: bool = True
+    most_tokens: int | None = None
     generations: list[Generation] = field(default_factory=list)
+    starts: list[float] = field(default_factory=list)
     builder: GenerationBuilder | None = None
+    shown: list[str] = field(default_factory=list)
     tool_uses: list[ToolUse] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     failure: MambaError | None = None
 
     @property
@@ -110,13 +122,56 @@ class Steps:
             MambaError: What went wrong; `failure` keeps it, since the libraries above wrap it.
         """
         try:
-            if self.prompted and body.get("tools"):
-                return await self._answer_prompted(body)
-            params = {name: value for name, value in body.items() if name not in ("model", "messages", "stream")}
-            generation = await self._generate(body["messages"], params, self._emit_plain)
+            self._check_tokens()
+            if not (self.prompted and body.get("tools")):
+                try:
+                    return await self._answer_native(body)
+                except ToolsNotSupported as error:
+                    if not (self.may_prompt and body.get("tools")):
+                        raise
+                    self._go_on_prompted(error)
+            return await self._answer_prompted(body)
         except MambaError as error:
             self.failure = error
             raise
+
+    def forget(self, first: int) -> None:
+        """Forget the requests from this place on: the server refused them, and another way is tried."""
+        del self.generations[first:], self.starts[first:]
+        self.failure = None
+
+    def _check_tokens(self) -> None:
+        if self.most_tokens is None or not self.generations:
+            return
+        counts = [(each.prompt_tokens, each.completion_tokens) for each in self.generations]
+        used = sum((prompt or 0) + (answer or 0) for prompt, answer in counts)
+        if used >= self.most_tokens:
+            raise AgentError(
+                f"The run has used {used:,} tokens in {len(counts)} requests; max_total_tokens allows "
+                f"{self.most_tokens:,}.",
+                hint="What it came to is in .partial; max_total_tokens= allows more.",
+                base_url=self.backend.base_url,
+                model=self.backend.model,
+            )
+        if any(None in pair for pair in counts):
+            self._note("The server does not count every request's tokens, so max_total_tokens counts too few.")
+
+    def _go_on_prompted(self, error: ToolsNotSupported) -> None:
+        self.prompted = True
+        self._leave_out_refused()
+        self._note(f"The server refused tools, so they went into the prompt: {error.message}")
+
+    def _leave_out_refused(self) -> None:
+        if self.generations and self.generations[-1].status == "failed":
+            del self.generations[-1], self.starts[-1]
+
+    def _note(self, text: str) -> None:
+        if text not in self.notes:
+            self.notes.append(text)
+
+    async def _answer_native(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        params = {name: value for name, value in body.items() if name not in ("model", "messages", "stream")}
+        generation = await self._generate(body["messages"], params, self._emit_plain)
         calls = [
             {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
             for call in generation.tool_calls
@@ -148,18 +203,25 @@ class Steps:
 
         def emit(event: StreamEvent | ReasoningEnded) -> None:
             if isinstance(event, TextDelta):
-                if text := stream.feed(event.text):
-                    self.emit(TextDelta(self.now_s(), text))
+                self._emit_text(stream.feed(event.text))
                 return
             if isinstance(event, ReasoningEnded):
                 stream.restart()
             self._emit_plain(event)
 
-        params = {"response_format": dict(request.response_format)} if request.response_format is not None else {}
-        generation = await self._generate(request.messages, params, emit)
+        form = request.response_format if self.holds_schema else None
+        params = {"response_format": dict(form)} if form is not None else {}
+        try:
+            generation = await self._generate(request.messages, params, emit)
+        except MambaError as error:
+            if form is None or not refused_schema(error):
+                raise
+            self.holds_schema = False
+            self._leave_out_refused()
+            self._note("The server refused a schema, so calls and answer stand in the prompt alone.")
+            return await self._ask_prompted(request)
         reply = read(generation.text, request)
-        if text := stream.rest(reply):
-            self.emit(TextDelta(self.now_s(), text))
+        self._emit_text(stream.rest(reply))
         return generation, reply
 
     async def _generate(
@@ -190,16 +252,25 @@ class Steps:
         return generation
 
     def _take_builder(self, builder: GenerationBuilder) -> None:
+        if self.builder is None:  # an embedded engine that had died is asked twice for one answer
+            self.starts.append(self.now_s())
         self.builder = builder
-        self.emit(StepStarted(self.now_s(), self.step))
+        self.shown.clear()
+        self.emit(StepStarted(self.starts[-1], self.step))
+
+    def _emit_text(self, text: str) -> None:
+        if text:
+            self.shown.append(text)
+            self.emit(TextDelta(self.now_s(), text))
 
     def _emit_plain(self, event: StreamEvent | ReasoningEnded) -> None:
         # Stamped anew, on the I/O loop: one clock for the whole run. The generation keeps its own stamps.
         if isinstance(event, TextDelta):
-            self.emit(TextDelta(self.now_s(), event.text))
+            self._emit_text(event.text)
         elif isinstance(event, ReasoningDelta):
             self.emit(ReasoningDelta(self.now_s(), event.text))
         elif isinstance(event, ReasoningEnded):
+            self.shown.clear()
             self.emit(ReasoningEnded(self.now_s()))
 
     def _completion(self, generation: Generation, text: str | None, calls: list[dict[str, Any]]) -> dict[str, Any]:
@@ -228,12 +299,12 @@ class Steps:
         return completion
 
 
-def make_model(steps: Steps, mode: OutputMode) -> OpenAIChatModel:
+def make_model(steps: Steps, choice: Choice) -> OpenAIChatModel:
     """pydantic-ai's model for one run; a few milliseconds, no connection.
 
     Args:
         steps: What answers its requests.
-        mode: How structured output is asked for: by a tool, a JSON schema, or in the prompt.
+        choice: How structured output is asked for.
     """
     import httpx2
     from openai import AsyncOpenAI
@@ -251,9 +322,10 @@ def make_model(steps: Steps, mode: OutputMode) -> OpenAIChatModel:
     )
     reasoning_field = REASONING_FIELDS.get(backend.server)
     profile = OpenAIModelProfile(
-        default_structured_output_mode=mode,
+        # With prompted tools the schema is written into the prompt at this package's own seam, whoever holds to it.
+        default_structured_output_mode="native" if choice.mode == "text" or steps.prompted else choice.mode,
         supports_json_schema_output=True,
-        supports_json_object_output=True,
+        supports_json_object_output=choice.json_object,
         openai_chat_thinking_field=reasoning_field,
         openai_chat_send_back_thinking_parts="auto" if reasoning_field else False,
     )

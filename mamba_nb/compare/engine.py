@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from mamba_nb.backends._builder import GenerationBuilder
 from mamba_nb.backends._params import LOADING
@@ -19,7 +19,7 @@ from mamba_nb.compare.fairness import notes_on
 from mamba_nb.compare.plan import Column, Plan, Row
 from mamba_nb.compare.progress import PanelState
 from mamba_nb.errors import MambaError, ModelNotFound, RequestRejected, ServerFailed
-from mamba_nb.records import Cell, Comparison, Generation, Request, StreamEvent
+from mamba_nb.records import Cell, Comparison, Generation, Request, Status, StreamEvent
 from mamba_nb.servers.kinds import kind_of
 
 __all__ = ["CellEnded", "CellEvent", "Engine", "GridEvent"]
@@ -47,6 +47,13 @@ class CellEnded:
 GridEvent: TypeAlias = CellEvent | CellEnded
 
 
+class Growing(Protocol):
+    """An answer under way."""
+
+    def freeze(self, status: Status = "done", *, error: BaseException | None = None) -> Generation:
+        """The record of what has come so far."""
+
+
 class Engine:
     """Runs one plan once.
 
@@ -68,7 +75,7 @@ class Engine:
         ]
         self._emit = emit
         self._cells: dict[tuple[int, int, int], Cell] = {}
-        self._under_way: dict[tuple[int, int, int], GenerationBuilder] = {}
+        self._under_way: dict[tuple[int, int, int], Growing] = {}
         self._load_s: dict[int, float | None] = {}
         self._in_flight: dict[str, int] = {}
         self._first_sent: float | None = None
@@ -109,7 +116,8 @@ class Engine:
             wall_s=ended - self._first_sent if self._first_sent is not None else None,
             started_at=self._started_at,
         )
-        return replace(grid, notes=notes_on(self.plan, grid))
+        grid = replace(grid, notes=notes_on(self.plan, grid))
+        return grid if self.plan.agents is None else self.plan.agents.comparison(grid, self.plan)
 
     def _by_server(self) -> dict[str, list[int]]:
         groups: dict[str, list[int]] = {}
@@ -139,6 +147,9 @@ class Engine:
     async def _warm_up(self, index: int) -> bool:
         """One short streamed completion before any clock starts; whether the column can be asked."""
         column, panel = self.plan.columns[index], self.panels[index]
+        if self.plan.agents is not None and (refused := self.plan.agents.refusal(index)) is not None:
+            self._fail_column(index, refused)
+            return False
         same = next((i for i in self._load_s if _is_loaded_alike(self.plan.columns[i], column)), None)
         if same is not None:
             self._load_s[index] = self._load_s[same]
@@ -208,14 +219,20 @@ class Engine:
         def say(state: str) -> None:
             answer.state = state
 
-        def keep(builder: GenerationBuilder) -> None:
+        def keep(builder: Growing) -> None:
             self._under_way[place] = builder
 
         generation: Generation | None = None
+        messages, agents = self.plan.messages(column, row), self.plan.agents
         try:
-            generation = await column.backend.generate(
-                self.plan.messages(column, row), column.params, emit=take, on_state=say, on_builder=keep
-            )
+            if agents is None:
+                generation = await column.backend.generate(
+                    messages, column.params, emit=take, on_state=say, on_builder=keep
+                )
+            else:
+                generation = await agents.ask(
+                    place, messages, emit=take, on_state=say, on_builder=keep, blank=lambda: self._builder(column, row)
+                )
         except MambaError as error:
             builder = self._under_way.get(place) or self._builder(column, row)
             generation = builder.freeze("failed", error=error)

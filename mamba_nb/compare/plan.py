@@ -8,7 +8,7 @@ from __future__ import annotations
 import string
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from mamba_nb.backends._params import checked
@@ -19,6 +19,7 @@ from mamba_nb.errors import BackendClosed, BadInput, closest
 from mamba_nb.records import Message, text_of
 
 if TYPE_CHECKING:
+    from mamba_nb.compare.agents import AgentRuns
     from mamba_nb.settings import AgentSettings
 
 __all__ = ["Column", "ModelLike", "Plan", "Row", "Variant", "make_plan", "variant"]
@@ -94,12 +95,13 @@ class Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """The grid to run: columns by rows by repeats."""
+    """The grid to run: columns by rows by repeats; `agents` run the cells, where it is agents that are compared."""
 
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
     repeats: int
     max_concurrency: int | None
+    agents: AgentRuns | None = None
 
     def __len__(self) -> int:
         return len(self.columns) * len(self.rows) * self.repeats
@@ -124,6 +126,8 @@ def make_plan(
     system: str | None = None,
     max_concurrency: int | None = None,
     settings: AgentSettings | None = None,
+    agent: Any = None,
+    expect: Any = None,
     params: Mapping[str, Any],
 ) -> Plan:
     """Check everything and lay the grid out; the arguments are those of `compare`."""
@@ -138,7 +142,24 @@ def make_plan(
             "There is no model to compare.", hint='For example compare(["ollama/llama3.2", "embedded"], prompts).'
         )
     columns = tuple(_columns(given, common, settings))
-    return Plan(columns=columns, rows=rows, repeats=repeats, max_concurrency=max_concurrency)
+    plan = Plan(columns=columns, rows=rows, repeats=repeats, max_concurrency=max_concurrency)
+    if agent is None:
+        if expect is not None:
+            raise BadInput("expect= says which tools an agent should call: give agent= too.")
+        return plan
+    from mamba_nb.compare.agents import make_runs
+    from mamba_nb.compare.agents_expected import expectations
+
+    added = [{**common, **(model.params if isinstance(model, Variant) else {})} for model in given]
+    return replace(
+        plan,
+        agents=make_runs(
+            agent,
+            [(column.backend, params) for column, params in zip(columns, added, strict=True)],
+            [row.messages for row in rows],
+            expectations(expect, prompts, [row.prompt_id for row in rows]),
+        ),
+    )
 
 
 def _columns(given: Sequence[Any], common: Mapping[str, Any], settings: AgentSettings | None) -> Iterator[Column]:

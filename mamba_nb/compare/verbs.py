@@ -11,6 +11,7 @@ from mamba_nb.compare.plan import ModelLike, make_plan
 from mamba_nb.records import Comparison
 
 if TYPE_CHECKING:
+    from mamba_nb.compare.agents import AgentFactory
     from mamba_nb.settings import AgentSettings
 
 __all__ = ["compare", "start_compare"]
@@ -28,6 +29,8 @@ def compare(
     max_concurrency: int | None = None,
     settings: AgentSettings | None = None,
     live: bool | Literal["widget"] | None = None,
+    agent: AgentFactory | None = None,
+    expect: Any = None,
     **params: Any,
 ) -> Comparison:
     """Put the same prompts to several models at once, and wait for the answers.
@@ -51,6 +54,12 @@ def compare(
         settings: Where plain model names find their address and key; None reads the environment.
         live: Whether to show the run; None shows it in a notebook or a terminal. `"widget"` shows it in panels that
             stream, with Markdown and a Stop button, instead of plain HTML.
+        agent: A function from a backend to an `Agent`, called once for each model: then agents answer, each with its
+            tools, and the grid is an AgentComparison. A model whose agent is refused (it cannot call tools) is a
+            column of failures.
+        expect: With `agent`, which tools each prompt should bring: a mapping from prompt ids, a list with one item a
+            prompt, or the name of a DataFrame's column. An item is a tool's name, `(name, arguments)`, a list of
+            these, `[]` for no tool at all, or None for what is not judged.
         **params: Request parameters for every model (`temperature`, `max_tokens`, ...); none is sent by default.
 
     Returns:
@@ -69,6 +78,8 @@ def compare(
         system=system,
         max_concurrency=max_concurrency,
         settings=settings,
+        agent=agent,
+        expect=expect,
         params={"seed": seed, **params},
     )
     engine = Engine(plan)
@@ -101,6 +112,8 @@ def start_compare(
     seed: int | None = None,
     max_concurrency: int | None = None,
     settings: AgentSettings | None = None,
+    agent: AgentFactory | None = None,
+    expect: Any = None,
     **params: Any,
 ) -> Run[GridEvent, Comparison]:
     """Start a comparison and return at once.
@@ -123,6 +136,8 @@ def start_compare(
         system=system,
         max_concurrency=max_concurrency,
         settings=settings,
+        agent=agent,
+        expect=expect,
         params={"seed": seed, **params},
     )
     pending: list[Run[GridEvent, Comparison]] = []
