@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from mamba_nb._bridge import run_sync as run_sync
     from mamba_nb._bridge import runs as runs
     from mamba_nb.agent import Agent as Agent
+    from mamba_nb.agent import AgentConversation as AgentConversation
     from mamba_nb.agent import AgentResult as AgentResult
     from mamba_nb.backends.backend import OpenAICompatibleBackend as OpenAICompatibleBackend
     from mamba_nb.backends.comparing import ProfileComparison as ProfileComparison
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from mamba_nb.backends.profiles import ModelProfile as ModelProfile
     from mamba_nb.backends.profiles import get_profile as get_profile
     from mamba_nb.backends.profiles import list_profiles as list_profiles
+    from mamba_nb.compare.agents_grid import AgentComparison as AgentComparison
     from mamba_nb.compare.plan import variant as variant
     from mamba_nb.compare.verbs import compare as compare
     from mamba_nb.compare.verbs import start_compare as start_compare
@@ -59,6 +61,8 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Agent": "agent",
+    "AgentComparison": "compare.agents_grid",
+    "AgentConversation": "agent",
     "AgentResult": "agent",
     "AgentSettings": "settings",
     "BackendPicker": "widgets.picker",

@@ -107,6 +107,7 @@ class Agent(Generic[OutputT]):
 
     Attributes:
         backend: Who is asked.
+        tool_names: The tools it offers, in their order; those of an MCP server are not known before it is asked.
     """
 
     def __init__(
@@ -145,12 +146,12 @@ class Agent(Generic[OutputT]):
         else:
             self.backend = backend_from(model, settings, options)
         self._tools_mode = tools_mode
-        self._tool_names = [*map(name_of, tools), *(name for toolset in toolsets for name in names_in(toolset))]
+        self.tool_names = [*map(name_of, tools), *(name for toolset in toolsets for name in names_in(toolset))]
         self._names_are_whole = not toolsets
         self._given_mode = given_mode(output_type)
         self._learned: list[Choice] = []
         self._refuse_tools()
-        if self._tool_names and tools_mode == "native":
+        if self.tool_names and tools_mode == "native":
             tools_check.warn_of_claim(self.backend, stacklevel=2)
         self._engine = engine_from(
             tools=tools, toolsets=toolsets, output_type=output_type, instructions=system, retries=retries
@@ -267,8 +268,8 @@ class Agent(Generic[OutputT]):
         self.close()
 
     def __repr__(self) -> str:
-        tools = f"tools {', '.join(self._tool_names)}" if self._tool_names else "no tools"
-        if self._tool_names and self._tools_mode != "native":
+        tools = f"tools {', '.join(self.tool_names)}" if self.tool_names else "no tools"
+        if self.tool_names and self._tools_mode != "native":
             tools += f", {self._tools_mode}"
         return f"<Agent {self.backend.model} · {self.backend.server} · {self.backend.base_url} · {tools}>"
 
@@ -288,7 +289,7 @@ class Agent(Generic[OutputT]):
         """Check everything and start; gives the Run, and what tells the text of an answer that was broken off."""
         content, messages = content_from(prompt, history), history_from(history)
         wanted = {**self.backend.params, **self._params, **checked(params)}
-        has_tools = bool(self._tool_names)
+        has_tools = bool(self.tool_names)
         task = Task(
             engine=self._engine,
             backend=self.backend,
@@ -336,6 +337,6 @@ class Agent(Generic[OutputT]):
 
     def _refuse_tools(self) -> None:
         """Refuse tools that are known not to work."""
-        native = self._tool_names and self._tools_mode == "native"
+        native = self.tool_names and self._tools_mode == "native"
         if native and (error := tools_check.refusal(self.backend)) is not None:
             raise error

@@ -197,6 +197,8 @@ class Generation:
         error_type: The error's class name in `mamba_nb.errors`; None if nothing went wrong.
         warnings: What a reader must know before trusting this answer or its figures.
         server_facts: What else the server said of its own (its timings, its fingerprint), as it came.
+        agent: Where an agent's run stands as one answer: its steps, calls and modes (`compare.agents_record`); else
+            None.
         logprobs: Token log probabilities as the server gave them; None if they were not asked for.
         load_s: Seconds the warm-up call of this (server, model) took; None if there was none.
         concurrency: Requests under way on the same server when this one was sent, itself included; None
@@ -225,6 +227,7 @@ class Generation:
     error_type: str | None = None
     warnings: tuple[str, ...] = ()
     server_facts: Mapping[str, Any] = field(default_factory=dict)
+    agent: Mapping[str, Any] | None = None
     logprobs: Any = None
     load_s: float | None = None
     concurrency: int | None = None
@@ -350,6 +353,11 @@ class Cell:
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
     """A grid of generations: models or variants, by prompts, by repeats.
+
+        comparison.to_frame()                      one row an answer, every figure
+        comparison.summary()                       one row a model
+        comparison.to_wide("latency_s")            one row a prompt, one column a model
+        Comparison.load(comparison.save("monday.jsonl"))
 
     Attributes:
         cells: In the order of the plan: prompt, then repeat, then model.

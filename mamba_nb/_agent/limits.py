@@ -59,7 +59,7 @@ class Limits:
                 "Look at .partial.tool_calls for what it tried; max_tool_calls= allows more.",
             )
         return (
-            f"The agent made {self.max_steps:,} requests and came to no answer.",
+            f"The agent made {self.max_steps:,} request{'' if self.max_steps == 1 else 's'} and came to no answer.",
             "Look at .partial.tool_calls for what it tried; max_steps= allows more.",
         )
 

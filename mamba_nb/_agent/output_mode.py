@@ -24,12 +24,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Choice", "after_no_call", "choose", "given_mode", "instead_of", "is_known", "refused_schema"]
 
-# Servers that hold an answer to a JSON schema whatever the model: OpenAI's own, those with a grammar engine, and
-# those that run llama.cpp.
-SCHEMA_SERVERS = (
-    *("ollama", "vllm", "lmstudio", "llamacpp", "embedded", "openai"),
-    *("sglang", "jan", "dockermodelrunner"),
-)
 NO_SCHEMA = re.compile(r"response_format|json_object|json_schema|structured.?output|guided|grammar", re.IGNORECASE)
 WORDS = {"verified": "a probe showed it", "declared": "the server declares it", "claimed": "a table says so"}
 
@@ -116,9 +110,9 @@ def refused_schema(error: MambaError) -> bool:
 def _holds(fact: Fact, server: str) -> tuple[bool, str]:
     if fact.rank >= RANK["declared"]:
         return bool(fact.value), f"schemas {'work' if fact.value else 'do not work'} here: {_source(fact)}"
-    if server in SCHEMA_SERVERS:
-        kind = kind_of(server)
-        return True, f"{kind.title if kind else server} holds answers to a schema whatever the model"
+    kind = kind_of(server)
+    if kind is not None and kind.holds_schemas:
+        return True, f"{kind.title} holds answers to a schema whatever the model"
     if fact.rank:
         return bool(fact.value), f"schemas {'work' if fact.value else 'do not work'}: {_source(fact)}"
     return False, "nothing is known of schemas here"

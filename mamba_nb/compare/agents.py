@@ -215,7 +215,7 @@ def _check_names(agents: Sequence[Agent[Any]], expected: Iterable[Expected | Non
 
     if not agents or not all(agent._names_are_whole for agent in agents):
         return
-    known = list(dict.fromkeys(name for agent in agents for name in agent._tool_names))
+    known = list(dict.fromkeys(name for agent in agents for name in agent.tool_names))
     for each in expected:
         for call in each.calls if each is not None else ():
             if call.name not in known:

@@ -1,7 +1,7 @@
 """A run of an agent as one generation, so that a grid of runs is a grid like any other.
 
 Its text is the answer, its tool calls and tokens are those of all steps, its times count from the first request to the
-end of the run, tools included. The run's own record, as JSON, stands in `server_facts["agent"]`: `steps`, `calls`,
+end of the run, tools included. The run's own record, as JSON, stands in `Generation.agent`: `steps`, `calls`,
 `tools_s`, `valid_arguments`, `output_mode`, `tools_mode`, and what was judged.
 """
 
@@ -23,7 +23,7 @@ __all__ = ["arguments_json", "generation_of"]
 def generation_of(
     result: AgentResult[Any], status: Status, *, error: BaseException | None, expected: Expected | None
 ) -> Generation:
-    """A run as one generation, with its own record in `server_facts["agent"]`."""
+    """A run as one generation, with its own record in `agent`."""
     generations, usage = result.generations, result.usage
     first, last = generations[0], generations[-1]
     # From the first request on: what pydantic-ai does before it is no time of the model's.
@@ -62,7 +62,8 @@ def generation_of(
         error=str(error) if error is not None else None,
         error_type=type(error).__name__ if error is not None else None,
         warnings=result.warnings,
-        server_facts={**(last.server_facts if alone else {}), "agent": _record(result, status, expected)},
+        server_facts=last.server_facts if alone else {},
+        agent=_record(result, status, expected),
         logprobs=None,
         started_at=first.started_at,
     )

@@ -26,7 +26,7 @@ def _sampling(plan: Plan) -> Iterator[str]:
         values = {column.label: column.params.get(name) for column in models}
         if len(set(values.values())) > 1:
             told = ", ".join(
-                f"{label} {'the server decides' if value is None else value}" for label, value in values.items()
+                f"{label}: {'left to the server' if value is None else value}" for label, value in values.items()
             )
             yield f"Different {name}: {told}."
 

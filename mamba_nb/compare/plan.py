@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from mamba_nb.compare.agents import AgentRuns
     from mamba_nb.settings import AgentSettings
 
-__all__ = ["Column", "ModelLike", "Plan", "Row", "Variant", "make_plan", "variant"]
+__all__ = ["Column", "ModelLike", "Plan", "Row", "Variant", "make_plan", "rows_of", "variant"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,7 +135,7 @@ def make_plan(
         if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
             raise BadInput(f"{name} must be a whole number from 1; this is {value!r}.")
     common = checked(params)
-    rows = tuple(_rows(prompts, column, template, system))
+    rows = tuple(rows_of(prompts, column=column, template=template, system=system))
     given = [models] if isinstance(models, str | OpenAICompatibleBackend | Variant) else list(models)
     if not given:
         raise BadInput(
@@ -194,7 +194,20 @@ def _columns(given: Sequence[Any], common: Mapping[str, Any], settings: AgentSet
         )
 
 
-def _rows(prompts: Any, column: str | None, template: str | None, system: str | None) -> Iterator[Row]:
+def rows_of(
+    prompts: Any, *, column: str | None = None, template: str | None = None, system: str | None = None
+) -> Iterator[Row]:
+    """The prompts of a grid, one row each, in their order.
+
+    Args:
+        prompts: A string, a list of strings or conversations, a Series or a DataFrame.
+        column: The column of a DataFrame that holds the prompts; None finds it where there is no doubt.
+        template: A prompt with a DataFrame's columns in braces, in the place of `column`.
+        system: A system message for every prompt; None leaves them as they are.
+
+    Raises:
+        BadInput: If there is no prompt, or one cannot be sent.
+    """
     if _is_pandas(prompts, "DataFrame"):
         pairs: Iterable[tuple[Any, Any]] = _from_frame(prompts, column, template)
     else:

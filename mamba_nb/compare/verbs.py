@@ -118,6 +118,9 @@ def start_compare(
 ) -> Run[GridEvent, Comparison]:
     """Start a comparison and return at once.
 
+        run = start_compare(["ollama/llama3.2", "embedded"], "Why is the sky blue?")
+        run.result().to_frame()
+
     Takes what `compare` takes, but for `live`.
 
     Returns:

@@ -57,6 +57,9 @@ def find_servers(
 ) -> Servers:
     """Find the model servers that are running.
 
+        servers = find_servers()
+        backend = servers["ollama"].backend("llama3.2")
+
     Looks at the ports that model servers use on this machine, at the settings' address where one was set, and at
     `OLLAMA_HOST` and `OPENAI_BASE_URL`. What answers is told by the shape of its answers, not by its port. Nothing
     is sent but short GET requests, and never a key to something that it was not meant for.

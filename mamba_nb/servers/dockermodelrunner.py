@@ -238,6 +238,7 @@ KIND = Kind(
     ports=(12434,),
     api_path="/engines/v1",
     owned_by=("docker",),
+    holds_schemas=True,  # llama.cpp inside
     recognise=recognise,
     models=models,
     pull=pull,

@@ -28,6 +28,7 @@ KIND = Kind(
     default_url=None,
     start="Start it with `create_embedded_backend()`",
     slots=4,
+    holds_schemas=True,  # a grammar on the sampler
     models=models,
     version=llamacpp.version,
     count_tokens=llamacpp.count_tokens,

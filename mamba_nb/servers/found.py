@@ -84,6 +84,10 @@ class Servers(Sequence[Server]):
             f"No {place} was found." + (f" Did you mean {near!r}?" if near else "") + f" What was found: {have}."
         )
 
+    def get(self, kind: str) -> Server | None:
+        """The first server of a kind, such as `"ollama"`; None where none was found."""
+        return next((server for server in self.found if server.kind == kind), None)
+
     def to_frame(self) -> pd.DataFrame:
         """One row a server and model; a server without models has one row, its model missing.
 

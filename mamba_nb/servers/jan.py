@@ -108,6 +108,7 @@ KIND = Kind(
     default_url="http://localhost:1337/v1",
     start="Start its server in Jan under Settings, Local API Server",
     ports=(1337,),
+    holds_schemas=True,  # llama.cpp inside
     recognise=recognise,
     models=models,
     load=load,

@@ -84,6 +84,7 @@ class Kind:
         ports: The ports it listens on by default, the usual one first.
         api_path: Where its OpenAI paths begin.
         slots: Requests that it works on at once by default.
+        holds_schemas: Whether it holds an answer to a JSON schema whatever the model.
         one_model_at_a_time: Whether asking for another model may make it unload the one in memory.
         owned_by: What `owned_by` in its GET /v1/models says and nobody else's does; empty where it tells nothing.
         recognise: Whether this server is one of the kind, by the shape of its own paths; asks as few as it can.
@@ -111,6 +112,7 @@ class Kind:
     ports: tuple[int, ...] = ()
     api_path: str = "/v1"
     slots: int = 1
+    holds_schemas: bool = False
     one_model_at_a_time: bool = False
     owned_by: tuple[str, ...] = ()
     recognise: Callable[[Asking], Awaitable[Sighting | None]] | None = None

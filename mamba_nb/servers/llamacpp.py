@@ -299,6 +299,7 @@ KIND = Kind(
     ports=(8080,),
     owned_by=("llamacpp",),
     slots=4,  # `-np -1`, its default: four slots over one cache
+    holds_schemas=True,  # a grammar on the sampler
     recognise=recognise,
     models=models,
     detail=detail,

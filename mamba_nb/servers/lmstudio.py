@@ -302,6 +302,7 @@ KIND = Kind(
     slots=4,  # `parallel` of an instance with the llama.cpp engine
     owned_by=OWNERS,
     one_model_at_a_time=True,
+    holds_schemas=True,  # a grammar of llama.cpp, Outlines for MLX
     recognise=recognise,
     models=models,
     version=version,

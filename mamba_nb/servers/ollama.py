@@ -198,6 +198,7 @@ KIND = Kind(
     ports=(11434,),
     owned_by=("library",),
     one_model_at_a_time=True,
+    holds_schemas=True,  # `format`, a grammar of llama.cpp
     recognise=recognise,
     models=models,
     detail=detail,

@@ -73,6 +73,7 @@ KIND = Kind(
     default_url="https://api.openai.com/v1",
     start="Check the network and https://status.openai.com",
     slots=4,
+    holds_schemas=True,
     recognise=recognise,
     models=models,
     refuses={

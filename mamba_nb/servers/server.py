@@ -34,7 +34,7 @@ T = TypeVar("T")
 class Server:
     """One running model server.
 
-        server = find_servers()[0]
+        server = find_servers()["ollama"]
         server.models, server.model("llama3.2")
         server.pull("llama3.2").result()        with a progress bar; an interrupt stops it, a second pull goes on
         server.load("llama3.2", context_length=16_384)

@@ -75,9 +75,11 @@ class _Bar:
         if step is None:
             return
         if self._bar is None:
-            from tqdm.auto import tqdm
+            from mamba_nb._frontend import bar_class
 
-            self._bar = tqdm(total=step.total_bytes, unit="B", unit_scale=True, unit_divisor=1000, desc=self._run.model)
+            self._bar = bar_class()(
+                total=step.total_bytes, unit="B", unit_scale=True, unit_divisor=1000, desc=self._run.model
+            )
         bar = self._bar
         if step.total_bytes is not None and step.total_bytes != bar.total:
             bar.reset(total=step.total_bytes) if bar.n == 0 else setattr(bar, "total", step.total_bytes)

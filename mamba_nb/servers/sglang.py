@@ -165,6 +165,7 @@ KIND = Kind(
     ports=(30000,),
     slots=4,
     owned_by=("sglang",),
+    holds_schemas=True,  # xgrammar
     recognise=recognise,
     models=models,
     version=version,

@@ -165,6 +165,7 @@ KIND = Kind(
     ports=(8000,),
     owned_by=("vllm",),
     slots=4,  # continuous batching; more at once is fine for it, but shares out the speed of each answer
+    holds_schemas=True,  # xgrammar
     recognise=recognise,
     models=models,
     version=version,
