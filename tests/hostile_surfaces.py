@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 from mamba_nb.agent import AgentResult, ToolUse
 from mamba_nb.backends.comparing_record import ProfileComparison, ProfileRow
 from mamba_nb.backends.profiles import get_profile
+from mamba_nb.compare.agents_grid import AgentComparison
 from mamba_nb.compare.progress import PanelState
-from mamba_nb.display import html, markdown
+from mamba_nb.display import agents, html, markdown
 from mamba_nb.display.live import _line
 from mamba_nb.display.panels import panels, panels_text
 from mamba_nb.doctor.report import Finding, Problem, Report
@@ -35,7 +37,7 @@ from mamba_nb.servers.found import Other, Servers
 from mamba_nb.servers.kinds import Sighting
 from mamba_nb.servers.server import Server
 
-__all__ = ["SURFACES", "generation", "grid", "states", "surfaces_of"]
+__all__ = ["SURFACES", "generation", "grid", "html_of", "states", "surfaces_of"]
 
 Shown = Iterator[tuple[str, str]]
 NOW = "2026-11-22T10:00:00+00:00"
@@ -49,6 +51,11 @@ def bundle(record: Any) -> Shown:
         data = data[0]
     for mime, text in data.items():
         yield MIMES.get(mime, mime), text
+
+
+def html_of(record: Any) -> str:
+    """What a notebook shows of a record, as HTML."""
+    return next(shown for kind, shown in bundle(record) if kind == "html")
 
 
 def generation(payload: str, status: str = "done") -> Generation:
@@ -94,6 +101,24 @@ def grid(payload: str) -> Comparison:
         for label in labels
     )
     return Comparison(cells=cells, labels=labels, planned=6, notes=(payload,), wall_s=1.0, started_at=NOW)
+
+
+def agent_grid(payload: str) -> AgentComparison:
+    """A comparison of agents' runs: the same, and what each of them called."""
+    made, run = grid(payload), agent_result(payload)
+    record = {
+        "steps": 2,
+        "calls": [
+            {"name": payload, "arguments": payload, "valid": True, "shown": str(call)} for call in run.tool_calls
+        ],
+        "tools_s": 0.5,
+        "output_mode": payload,
+        "tools_mode": payload,
+        "valid_arguments": True,
+        "right_tool": False,
+    }
+    cells = tuple(replace(cell, generation=replace(cell.generation, agent=record)) for cell in made.cells)
+    return AgentComparison(cells=cells, labels=made.labels, planned=6, notes=made.notes, wall_s=1.0, started_at=NOW)
 
 
 def states(payload: str) -> list[PanelState]:
@@ -202,13 +227,63 @@ def doctor_report(payload: str) -> Report:
     )
 
 
-def agent_result(payload: str) -> AgentResult[str]:
-    """An agent's result with calls."""
+def agent_result(payload: str, status: str = "done") -> AgentResult[Any]:
+    """An agent's result of two steps, with calls that went well and badly; one that is done gives text or data."""
     calls = (
-        ToolUse(step=1, name=payload, arguments={payload: payload}, result=payload),
-        ToolUse(step=1, name=payload, arguments=payload, error=payload),
+        ToolUse(
+            step=1, name=payload, arguments={payload: payload}, result={payload: [payload]}, took_s=0.1, valid=True
+        ),
+        ToolUse(step=1, name=payload, arguments=payload, error=payload, took_s=0.1, valid=False),
+        ToolUse(step=2, name=payload, arguments={"a": payload}, result=payload, took_s=0.1),
     )
-    return AgentResult(output=payload, messages=[], tool_calls=calls, generations=(generation(payload),))
+    outputs = {"done": payload, "data": {payload: payload, "list": [payload]}}
+    return AgentResult(
+        output=outputs.get(status),
+        messages=[],
+        tool_calls=calls,
+        generations=(generation(payload, "failed"), generation(payload)),
+        status="done" if status in outputs else status,  # type: ignore[arg-type]
+        output_mode="prompted",
+        output_why=payload,
+        tools_mode="prompted",
+        took_s=1.0,
+        refusals={1: payload},
+        notes=(payload,),
+        error=None if status in outputs else payload,
+    )
+
+
+class _Talk:
+    """What a conversation shows itself by; the messages of a real one come from pydantic-ai, and so from a server."""
+
+    def __init__(self, payload: str) -> None:
+        from pydantic_ai.messages import ModelRequest, UserPromptPart
+
+        asked: list[Any] = [ModelRequest(parts=[UserPromptPart(content=payload)])]
+        self.results = (replace(agent_result(payload), new_messages=asked), agent_result(payload, "data"))
+
+    def __repr__(self) -> str:
+        return "<a conversation>"
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
+        talk: Any = self
+        return {"text/plain": agents.conversation_text(talk), "text/html": agents.conversation(talk)}
+
+
+def conversation(payload: str) -> _Talk:
+    """A conversation with an agent: a question and its answer, and one of data."""
+    return _Talk(payload)
+
+
+class LivePanels:
+    """The live view as one output: while answers grow, and at their end."""
+
+    def __init__(self, payload: str) -> None:
+        made = states(payload)
+        self._html = html.page(panels(made, live=True) + panels(made))
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
+        return {"text/html": self._html}
 
 
 def _live(payload: str) -> Shown:
@@ -255,7 +330,15 @@ def _comparison(payload: str) -> Shown:
 
 
 def _agent(payload: str) -> Shown:
-    yield from bundle(agent_result(payload))
+    for status in ("done", "data", "failed", "stopped"):
+        yield from bundle(agent_result(payload, status))
+    yield from bundle(conversation(payload))
+
+
+def _agent_comparison(payload: str) -> Shown:
+    record = agent_grid(payload)
+    yield from bundle(record)
+    yield "line", repr(record)
 
 
 def _fold(payload: str) -> Shown:
@@ -334,6 +417,7 @@ SURFACES: dict[str, Callable[[str], Shown]] = {
     "probe report": lambda payload: bundle(probe_report(payload)),
     "doctor": lambda payload: bundle(doctor_report(payload)),
     "agent result": _agent,
+    "agent comparison": _agent_comparison,
     "panels widget": _fold,
     "chat": _chat,
     "vote": _vote,

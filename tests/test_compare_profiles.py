@@ -405,7 +405,7 @@ class TestLook:
     def test_every_value_stands_with_its_word_and_its_source(self):
         html = compare_profiles(["gpt-4o", "llama3.2"])._repr_mimebundle_()["text/html"]
         for mark, word in (("✓", "yes"), ("✕", "no")):
-            assert f'aria-hidden="true">{mark}</span> {word}</bdi><span class="mn-source">claimed</span>' in html
+            assert f'aria-hidden="true">{mark}</span> {word}</bdi> <span class="mn-source">claimed</span>' in html
         assert 'title="nobody says: JSON schema is not known">?</td>' in html
         assert "claimed yes: built-in table, 2026-11-22" in html
         assert "a table, a catalogue or a price list says so" in html
@@ -435,7 +435,9 @@ class TestLook:
         assert styler.data.loc["gpt-4o", "vision"] == "✓ yes\nclaimed"
         assert styler.data.loc["llama3.2", "JSON schema"] == "?"
         html = styler.to_html()
-        assert '<bdi>✓ yes</bdi><span class="mn-source">declared</span><span class="mn-but">! claimed no</span>' in html
+        assert (
+            '<bdi>✓ yes</bdi> <span class="mn-source">declared</span> <span class="mn-but">! claimed no</span>' in html
+        )
         assert html.count("mn-differs") >= 2
         assert "--mn-warn:" in html and 'class="mamba-nb' in html
 

@@ -8,6 +8,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from hostile_surfaces import SURFACES, surfaces_of
 
 import mamba_nb.display
 from mamba_nb.compare.progress import PanelState
@@ -403,3 +404,16 @@ def test_colours_are_told_from_the_surface(place: int):
 
     assert all(contrast(pair[place]) >= 3 for pair in style.model_colours())
     assert all(contrast(style.token(name)[place]) >= 4.5 for name in ("text", "quiet"))
+
+
+INLINE = r"(?:b|bdi|span|code|i)"
+# A word that ends with one element, right before a word that begins with the next: only a style sheet keeps them apart.
+TOUCHING = re.compile(rf"[^\s>·(]</{INLINE}>(?:</{INLINE}>)*(?:<{INLINE}\b[^>]*>)+[^\s<]")
+
+
+@pytest.mark.parametrize("surface", [name for name in SURFACES if name not in ("markdown", "vote", "profile table")])
+def test_words_stay_apart_where_the_style_sheet_is_taken_away(surface: str) -> None:
+    """A code host shows the HTML of an output without its style."""
+    for kind, shown in surfaces_of("hello", surface):
+        if kind == "html":
+            assert TOUCHING.findall(shown.partition("</style>")[2]) == []

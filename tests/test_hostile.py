@@ -5,16 +5,20 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from html.parser import HTMLParser
 from typing import Any
 from urllib.parse import urlsplit
 
+import pandas as pd
 import pytest
 from hostile import GROUPS, HARM, HOST, PAYLOADS
-from hostile_surfaces import SURFACES, generation, grid, surfaces_of
+from hostile_surfaces import SURFACES, generation, grid, profiles, surfaces_of
 
+from mamba_nb.backends.comparing_record import ProfileComparison
 from mamba_nb.display import style
-from mamba_nb.display.text import visible
+from mamba_nb.display.text import storable, visible
+from mamba_nb.records import Comparison
 
 TAGS = {
     *("div", "span", "b", "bdi", "pre", "details", "summary", "style", "table", "thead", "tbody", "tr", "th", "td"),
@@ -104,6 +108,12 @@ def of_file(text: str) -> list[str]:
     return [f"half a character, {found[0]!r}"] if (found := re.search("[\ud800-\udfff]", text)) else []
 
 
+def of_page(text: str, own: set[str]) -> list[str]:
+    """What another library made of the texts: its own attributes are its own affair, and so are control characters."""
+    wrong = Reader(text, markdown=False).wrong
+    return [each for each in wrong if each not in own and "a character that no page should have" not in each]
+
+
 def of_html(text: str, *, markdown: bool = False) -> list[str]:
     return [*of_file(text), *Reader(text, markdown=markdown).wrong]
 
@@ -141,6 +151,14 @@ def wrongs(kind: str, shown: Any) -> list[str]:
         return of_text(shown)
     assert kind in ("text", "line"), f"a mime type that no test knows: {kind}"
     return of_text(shown, one_line=kind == "line")
+
+
+# One answer a payload, which is its label too.
+ALL = Comparison(
+    cells=tuple(replace(grid(payload).cells[0], label=payload, prompt_id=0) for payload in PAYLOADS),
+    labels=PAYLOADS,
+    planned=len(PAYLOADS),
+)
 
 
 class TestCorpus:
@@ -204,24 +222,61 @@ def test_what_it_said_can_still_be_read() -> None:
         assert visible(payload) in "".join(Words(page).words), payload[:60]
 
 
-def test_a_frame_holds_every_text_and_can_be_written() -> None:
-    for payload in PAYLOADS:
-        frame = grid(payload).to_frame()
-        frame.to_csv().encode("utf-8")
-        assert len(frame) == 4
+def test_a_frame_as_a_page_has_the_texts_and_nothing_else(tmp_path) -> None:
+    """All payloads as labels of one grid: what pandas makes of its tables, and what a file keeps of it."""
+    pandas_own = {"<table border>", "<th valign>", "style text-align: right;"}
+    with pd.option_context("display.max_colwidth", None):
+        for table in (ALL.to_frame(), ALL.summary(), ALL.to_wide()):
+            assert of_page(table.to_html(), pandas_own) == []
+            table.to_csv().encode("utf-8")
+    assert list(ALL.to_wide().columns) == [storable(payload) for payload in PAYLOADS]
+
+    path = ALL.save(tmp_path / "all.jsonl")
+    assert path.read_bytes().isascii() and len(path.read_text().split("\n")) == len(PAYLOADS) + 2
+    assert Comparison.load(path) == ALL
+
+
+def test_a_styler_has_the_texts_and_nothing_else() -> None:
+    rows = tuple(profiles(payload).rows[0] for payload in PAYLOADS)
+    sheet, _, table = ProfileComparison(rows=rows).style().to_html().partition("</style>")
+    assert HARM not in sheet and HOST not in sheet and "<" not in sheet.removeprefix("<style")
+    wrong = of_html(table)
+    assert [each for each in wrong if not re.fullmatch("<(table|th|td) id>", each)] == []
+    assert HARM in table
+
+
+def test_a_saved_plot_runs_the_scripts_of_its_maker_alone() -> None:
+    """Altair writes a chart into a script of its page, where a label must not end it."""
+
+    class Scripts(HTMLParser):
+        def __init__(self, text: str) -> None:
+            super().__init__()
+            self.seen: list[str] = []
+            self.feed(text)
+            self.close()
+
+        def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+            self.seen.append(tag)
+
+    pytest.importorskip("altair")
+    tame = replace(ALL, cells=tuple(replace(cell, label="a") for cell in ALL.cells[:1]), labels=("a",))
+    assert Scripts(ALL.plot().to_html()).seen == Scripts(tame.plot().to_html()).seen
+
+
+def test_a_plot_keeps_rows_of_one_short_name_apart() -> None:
+    pytest.importorskip("altair")
+    long = [f"{'m' * 60}{end}" for end in "abc"]
+    cells = tuple(replace(ALL.cells[0], label=label) for label in long)
+    spec = json.dumps(Comparison(cells=cells, labels=tuple(long), planned=3).plot().to_dict())
+    assert all(f'{"m" * 47}\\u2026{end}"' in spec for end in ("", " (2)", " (3)"))
 
 
 def test_a_plot_draws_labels_and_nothing_else() -> None:
     """The labels of all payloads in one picture: its SVG has shapes and text alone."""
     import xml.etree.ElementTree as Xml
-    from dataclasses import replace
-
-    from mamba_nb.records import Comparison
 
     pytest.importorskip("altair")
-    cells = tuple(replace(grid(payload).cells[0], label=payload) for payload in PAYLOADS)
-    grid_of_all = Comparison(cells=cells, labels=tuple(cell.label for cell in cells), planned=len(cells))
-    bundle = grid_of_all.plot()._repr_mimebundle_()
+    bundle = ALL.plot()._repr_mimebundle_()
     bundle = bundle[0] if isinstance(bundle, tuple) else bundle
     json.dumps(bundle, ensure_ascii=False).encode("utf-8")
     assert of_text(bundle["text/plain"]) == []

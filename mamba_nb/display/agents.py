@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, is_dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from mamba_nb.display import markdown, style
 from mamba_nb.display.html import page
-from mamba_nb.display.panels import note, state_mark
+from mamba_nb.display.pieces import SEPARATOR, left_out, named, note, scrolls, state_mark, text_block
 from mamba_nb.display.text import UNKNOWN, count, duration, esc, figure, one_line, visible
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["conversation", "conversation_text", "result", "result_text"]
 
 MOST_CHARS = 20_000  # of one argument, result or answer
+MOST_MEMBERS = 50  # of one mapping
 OPEN_CHARS = 400  # a card with no more in it than this is open
 LINE_CHARS = 80  # of a card's title
 MODES = {"native": "native schema", "tool": "output tool", "prompted": "schema in the prompt"}
@@ -63,16 +65,17 @@ def conversation_text(talk: AgentConversation[Any]) -> str:
 def _run(record: AgentResult[Any]) -> str:
     last = record.generations[-1] if record.generations else None
     model, server = (last.model, last.server) if last is not None else ("agent", "")
-    where = f' <span class="mn-quiet">·&nbsp;<bdi>{esc(server)}</bdi></span>' if server else ""
+    where = f' <span class="mn-quiet">·&nbsp;{named(server)}</span>' if server else ""
     steps = record.steps
     alone = len(steps) == 1 and not record.tool_calls and not record.refusals and record.status == "done"
     shown = _thinking(steps[0]) if alone else "".join(_step(step, record) for step in steps)
     said = [("failed" if record.status == "failed" else "stopped", record.error)] if record.error else []
     said += [("warning", warning) for warning in record.warnings]
     below = "".join(note(kind, text) for kind, text in said)
+    label = f"an agent's run on {one_line(model, LINE_CHARS)}"
     return f"""\
-<div class="mn-run {style.model_class(0)}" role="group" aria-label="{esc(f"an agent's run on {model}")}">
-<div class="mn-run-head"><div class="mn-name"><b><bdi>{esc(model)}</bdi></b>{where}</div>
+<div class="mn-run {style.model_class(0)}" role="group" aria-label="{esc(label)}">
+<div class="mn-run-head"><div class="mn-name"><b>{named(model)}</b>{where}</div>
 <div class="mn-state">{state_mark(record.status)} {record.status}</div></div>
 <div class="mn-figures">{_figures(record)}</div>
 {_answer(record)}
@@ -96,7 +99,7 @@ def _figures(record: AgentResult[Any]) -> str:
     if record.output_mode in MODES:
         why = f' title="{esc(record.output_why)}"' if record.output_why else ""
         shown.append(f'<span class="mn-end"{why}>output <b>{MODES[record.output_mode]}</b></span>')
-    return "\n".join(shown)
+    return f"{SEPARATOR}\n".join(shown)
 
 
 def _unknown(why: str) -> str:
@@ -112,8 +115,9 @@ def _answer(record: AgentResult[Any]) -> str:
         return ""
     output = record.output
     if isinstance(output, str):
-        inner = f'<div class="mn-md">{markdown.html(output[:MOST_CHARS])}</div>{_left_out(output)}'
-        return f'<div class="mn-run-answer">{inner if output.strip() else _nothing()}</div>'
+        inner = f'<div class="mn-md">{markdown.html(output[:MOST_CHARS])}</div>{left_out(output, MOST_CHARS)}'
+        reach = scrolls(output, "answer")
+        return f'<div class="mn-run-answer"{reach}>{inner if output.strip() else _nothing()}</div>'
     data = _data(output)
     name = f'<div class="mn-quiet">{esc(type(output).__name__)}</div>' if not isinstance(output, dict | list) else ""
     return f'<div class="mn-run-answer">{name}{_members(data) if isinstance(data, Mapping) else _value(data)}</div>'
@@ -137,7 +141,7 @@ def _step(step: AgentStep, record: AgentResult[Any]) -> str:
     if generation.status != "done":
         parts.append(f"{state_mark(generation.status)} {generation.status}")
     is_last = step.step == len(record.generations) and record.status == "done"
-    text = "" if is_last or not generation.text.strip() else _block(generation.text)
+    text = "" if is_last or not generation.text.strip() else _block(generation.text, "what the model said before")
     refused = note("warning", f"Sent back: {one_line(step.refused, 600)}") if step.refused else ""
     return (
         f'<div class="mn-step"><div class="mn-step-head"><b>Step {step.step}</b> '
@@ -153,7 +157,7 @@ def _thinking(step: AgentStep) -> str:
         return ""
     tokens = usage.reasoning_tokens if usage is not None else None
     size = f"{count(tokens)} tokens" if tokens else f"{count(len(reasoning))} characters"
-    return f'<details class="mn-think"><summary>thinking ({size})</summary>{_block(reasoning)}</details>'
+    return f'<details class="mn-think"><summary>thinking ({size})</summary>{_block(reasoning, "thinking")}</details>'
 
 
 # a call
@@ -168,18 +172,18 @@ def _card(call: ToolUse) -> str:
         title = f"{call.name}({', '.join(f'{name}={_plain_value(value)}' for name, value in given.items())})"
     else:
         title = f"{call.name}({given})"
-    arguments = _members(given) if isinstance(given, Mapping) else _block(given)
+    arguments = _members(given) if isinstance(given, Mapping) else _block(given, "arguments")
     outcome = _plain(call.error if failed else call.result)
-    shown = _block(outcome) if failed else _value(call.result)
     label = "sent back" if failed and call.valid is False else "failed" if failed else "result"
+    shown = _block(outcome, label)
     size = len(outcome) + (len(str(given)) if given else 0)
     rows = f'<div class="mn-quiet">arguments</div><div>{arguments}</div>' if given else ""
     if call.took_s is not None or failed:
         rows += f'<div class="mn-quiet">{label}</div><div>{shown}</div>'
     return (
         f'<details class="mn-card"{" open" if size <= OPEN_CHARS else ""}>'
-        f"<summary>{state_mark(state)}<code>{esc(one_line(title, LINE_CHARS))}</code>"
-        f'<span class="mn-hidden"> {state}</span><span class="mn-card-time">{took}</span></summary>'
+        f"<summary>{state_mark(state)} <code>{esc(one_line(title, LINE_CHARS))}</code>"
+        f'<span class="mn-hidden"> {state}</span> <span class="mn-card-time">{took}</span></summary>'
         f'<div class="mn-card-rows">{rows}</div></details>\n'
     )
 
@@ -190,22 +194,19 @@ def _card(call: ToolUse) -> str:
 def _members(data: Mapping[Any, Any]) -> str:
     if not data:
         return '<span class="mn-quiet">none</span>'
-    rows = "".join(f"<dt><bdi>{esc(name)}</bdi></dt><dd>{_value(value)}</dd>" for name, value in data.items())
-    return f'<dl class="mn-members">{rows}</dl>'
+    shown = islice(data.items(), MOST_MEMBERS)
+    rows = "".join(f"<dt>{named(str(key), LINE_CHARS)}</dt><dd>{_value(value)}</dd>" for key, value in shown)
+    more = len(data) - MOST_MEMBERS
+    rest = f'<div class="mn-quiet">… {count(more)} more</div>' if more > 0 else ""
+    return f'<dl class="mn-members">{rows}</dl>{rest}'
 
 
 def _value(value: Any) -> str:
-    return _block(_plain(value))
+    return _block(_plain(value), "value")
 
 
-def _block(text: str) -> str:
-    # A pre keeps the lines where the style sheet is taken away; its first line feed is not part of the text.
-    return f'<pre class="mn-text" dir="auto">\n{esc(text[:MOST_CHARS])}</pre>{_left_out(text)}'
-
-
-def _left_out(text: str) -> str:
-    more = len(text) - MOST_CHARS
-    return f'<div class="mn-quiet">… {count(more)} characters more</div>' if more > 0 else ""
+def _block(text: str, label: str) -> str:
+    return text_block(text, label, MOST_CHARS)
 
 
 def _plain(value: Any) -> str:
@@ -244,7 +245,10 @@ def _data(value: Any) -> Any:
 
 
 def _asked(record: AgentResult[Any]) -> str:
-    return f'<div class="mn-asked"><div class="mn-quiet">asked</div>{_block(_prompt(record))}</div>'
+    prompt = _prompt(record)
+    if not prompt:
+        return ""
+    return f'<div class="mn-asked"><div class="mn-quiet">asked</div>{_block(prompt, "question")}</div>'
 
 
 def _prompt(record: AgentResult[Any]) -> str:

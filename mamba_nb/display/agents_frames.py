@@ -1,6 +1,6 @@
 """A comparison of agents as pandas tables and as a summary: what a Comparison shows, and what agents add to it.
 
-In goes an `AgentComparison`, whose generations carry each run's record in `server_facts["agent"]`.
+In goes an `AgentComparison`, whose generations carry each run's record in `agent`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from mamba_nb.display import frames, style
 from mamba_nb.display import html as shown
 from mamba_nb.display.columns import Group, groups
-from mamba_nb.display.text import UNKNOWN, count, esc, figure, one_line
+from mamba_nb.display.pieces import LABEL_CHARS, NAME_CHARS, named, table_box
+from mamba_nb.display.text import UNKNOWN, count, figure, one_line, storable
 from mamba_nb.errors import BadInput, closest
 from mamba_nb.metrics import percentile
 from mamba_nb.records import Cell, Comparison
@@ -84,29 +85,28 @@ def to_wide(comparison: Comparison, value: str) -> pd.DataFrame:
     places["occurrence"] = frame.groupby(["label", "prompt_id", "prompt", "repeat"], sort=False).cumcount()
     row = places.groupby(list(places.columns), sort=False).ngroup()
     for label in comparison.labels:
-        mine = frame["label"] == label
-        wide[label] = frame.loc[mine, value].set_axis(row[mine]).reindex(range(len(wide))).array
+        mine = frame["label"] == storable(label)
+        wide[storable(label)] = frame.loc[mine, value].set_axis(row[mine]).reindex(range(len(wide))).array
     return wide
 
 
 def html(comparison: Comparison) -> str:
-    """The comparison's summary, and below it what its agents did."""
+    """The comparison's summary, what its agents did, and the notes of both."""
     rows = groups(comparison)
     names = _shown_shares(rows)
-    head = "".join(f'<th scope="col">{TITLES[name]}<span>runs</span></th>' for name in names)
-    head += '<th scope="col">steps<span>p50</span></th><th scope="col">tools<span>s, p50</span></th>'
+    head = "".join(f'<th scope="col">{TITLES[share]} <span>runs</span></th>' for share in names)
+    head += '<th scope="col">steps <span>p50</span></th><th scope="col">tools <span>s, p50</span></th>'
     body = "".join(
         f'<tr><th scope="row" class="mn-label"><div><span class="mn-dot {style.model_class(index)}"></span>'
-        f"<b><bdi>{esc(group.label)}</bdi></b></div></th>{''.join(map(_cell, _row(group, names)))}</tr>\n"
+        f"<b>{named(group.label, LABEL_CHARS)}</b></div></th>{''.join(map(_cell, _row(group, names)))}</tr>\n"
         for index, group in enumerate(rows)
     )
     table = (
-        '<div class="mn-scroll"><table class="mn-table mn-agents">\n'
+        f'<div {table_box("Agents")}><table class="mn-table mn-agents">\n'
         f'<thead><tr><th scope="col" class="mn-label">agent</th>{head}</tr></thead>\n'
         f"<tbody>\n{body}</tbody></table></div>\n"
     )
-    page = shown.comparison(comparison)
-    return f"{page.removesuffix('</div>')}{table}</div>" if rows else page
+    return shown.comparison(comparison, table if rows else "")
 
 
 def text(comparison: Comparison) -> str:
@@ -117,7 +117,7 @@ def text(comparison: Comparison) -> str:
     for group in rows:
         words = [*(TITLES[name] for name in names), "steps", "tools s"]
         told = [f"{word} {value or UNKNOWN}" for word, value in zip(words, _row(group, names), strict=True)]
-        lines.append(f"{one_line(group.label)}: {', '.join(told)}")
+        lines.append(f"{one_line(group.label, NAME_CHARS)}: {', '.join(told)}")
     return "\n".join(lines)
 
 
@@ -142,8 +142,7 @@ def _cell(value: str | None) -> str:
 
 
 def _record(cell: Cell) -> Record:
-    record = cell.generation.server_facts.get("agent")
-    return record if isinstance(record, Mapping) else {}
+    return cell.generation.agent or {}
 
 
 def _names(record: Record) -> list[str]:

@@ -89,7 +89,7 @@ def notes(group: Group) -> list[tuple[str, str]]:
         if generation.status == "failed":
             kind = generation.error_type or "Error"
             first_words.setdefault(kind, (generation.error or "").partition("\n")[0])
-            counted["failed", f"{kind}: {first_words[kind]}".removesuffix(": ")] += 1
+            counted["failed", first_words[kind] or kind] += 1
         counted.update(("warning", warning) for warning in dict.fromkeys(generation.warnings))
     said = [(kind, text if of == 1 else f"{text} ({n} of {of})") for (kind, text), n in counted.items()]
     with_tokens = len(group.values(attrgetter("completion_tokens")))

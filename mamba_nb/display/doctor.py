@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 from mamba_nb.display import style
 from mamba_nb.display.html import page
+from mamba_nb.display.pieces import named, scrolls, state_mark, table_box
 from mamba_nb.display.text import UNKNOWN, count, duration, esc, one_line, pad, width
 from mamba_nb.doctor.report import Finding, Problem, Report
 from mamba_nb.servers.facts import ServedModel
@@ -24,19 +25,20 @@ def html(report: Report) -> str:
     """The report as a page: problems with their remedies, then a row a model under its server's heading."""
     rows = "".join(_server_rows(finding) for finding in report.findings)
     table = (
-        '<div class="mn-scroll"><table class="mn-table">\n'
+        f'<div {table_box("What was looked at")}><table class="mn-table">\n'
         '<thead><tr><th scope="col" class="mn-label">server, model</th>'
-        '<th scope="col" class="mn-left">state</th><th scope="col">context<span>tokens, in force</span></th>'
-        '<th scope="col">context<span>tokens, at most</span></th></tr></thead>\n'
+        '<th scope="col" class="mn-left">state</th><th scope="col">context <span>tokens, in force</span></th>'
+        '<th scope="col">context <span>tokens, at most</span></th></tr></thead>\n'
         f"{rows}</table></div>"
     )
     problems = "".join(_problem(problem) for problem in report.all_problems)
     others = "".join(
-        f'<div><span class="mn-mark mn-quiet" aria-hidden="true">○</span><span class="mn-quiet"><bdi>{esc(url)}</bdi>: '
-        f"{esc(told)}</span></div>"
+        f'<div>{state_mark("idle")} <span class="mn-quiet">{named(url)}: {named(told, 400)}</span></div>'
         for url, told in report.others.items()
     )
-    below = "".join(f'<div class="mn-quiet"><span></span><span>{esc(line)}</span></div>' for line in _foot(report))
+    below = "".join(
+        f'<div class="mn-quiet"><span{scrolls(line, "note")}>{esc(line)}</span></div>' for line in _foot(report)
+    )
     return page(
         f'<div class="mn-notes"><div>{_verdict_html(report)}</div>{problems}</div>\n'
         f'{table if rows else ""}\n<div class="mn-notes">{others}{below}</div>'
@@ -70,16 +72,15 @@ def _verdict(report: Report) -> str:
 
 
 def _verdict_html(report: Report) -> str:
-    shape, colour = style.mark("done" if report.ok else "failed")
-    return f'<span class="mn-mark mn-{colour}" aria-hidden="true">{shape}</span><b>{esc(_verdict(report))}</b>'
+    return f"{state_mark('done' if report.ok else 'failed')} <b>{esc(_verdict(report))}</b>"
 
 
 def _problem(problem: Problem) -> str:
     shape, colour = style.mark(MARKS[problem.severity])
     word = "wrong" if problem.severity == "error" else "to know"
     return (
-        f'<div><span class="mn-mark mn-{colour}" role="img" aria-label="{word}">{shape}</span>'
-        f"<span><bdi>{esc(problem.what)}</bdi><br>"
+        f'<div><span class="mn-mark mn-{colour}" role="img" aria-label="{word}">{shape}</span> '
+        f"<span{scrolls(f'{problem.what} {problem.fix}', word)}><bdi>{esc(problem.what)}</bdi><br>"
         f'<span class="mn-quiet"><bdi>{esc(problem.fix)}</bdi></span></span></div>'
     )
 
@@ -87,7 +88,7 @@ def _problem(problem: Problem) -> str:
 def _server_rows(finding: Finding) -> str:
     models, left = _shown(finding)
     body = "".join(
-        f'<tr><td class="mn-label"><div><bdi>{esc(one_line(model.id, NAME_CHARS))}</bdi></div></td>'
+        f'<tr><td class="mn-label"><div>{named(model.id, NAME_CHARS)}</div></td>'
         f'<td class="mn-left">{_state_html(model)}</td><td>{_tokens(model.context_window)}</td>'
         f"<td>{_tokens(model.context_max)}</td></tr>\n"
         for model in models
@@ -96,7 +97,7 @@ def _server_rows(finding: Finding) -> str:
         body += f'<tr><td class="mn-label mn-quiet" colspan="4">and {count(left)} more</td></tr>\n'
     return (
         f'<tbody><tr><th scope="rowgroup" class="mn-label" colspan="4"><div><span><b>{esc(_title(finding))}</b> '
-        f'<span class="mn-quiet"><bdi>{esc(_about(finding))}</bdi></span></span></div></th></tr>\n{body}</tbody>\n'
+        f'<span class="mn-quiet">{named(_about(finding))}</span></span></div></th></tr>\n{body}</tbody>\n'
     )
 
 
@@ -105,7 +106,7 @@ def _state_html(model: ServedModel) -> str:
     if state is None:
         return f'<span title="the server does not say">{UNKNOWN}</span>'
     shape, colour = style.mark({"loaded": "done", "loading": "loading model", "failed": "failed"}.get(state, "idle"))
-    return f'<span class="mn-mark mn-{colour}" aria-hidden="true">{shape}</span>{esc(state)}'
+    return f'<span class="mn-mark mn-{colour}" aria-hidden="true">{shape}</span> {named(state, 30)}'
 
 
 def _server_text(finding: Finding) -> Iterator[str]:

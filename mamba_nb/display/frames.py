@@ -64,7 +64,7 @@ def to_wide(comparison: Comparison, value: str = "text") -> pd.DataFrame:
     rows = places.set_index(keys).index
     wide = pd.DataFrame(index=rows)
     for label in comparison.labels:
-        wide[label] = frame.loc[frame["label"] == label].set_index(keys)[value].reindex(rows)
+        wide[storable(label)] = frame.loc[frame["label"] == storable(label)].set_index(keys)[value].reindex(rows)
     wide.columns.name = "label"
     return wide
 

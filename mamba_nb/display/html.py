@@ -12,8 +12,10 @@ from dataclasses import dataclass
 
 from mamba_nb.display import style
 from mamba_nb.display.columns import SUMMARY, Group, groups, notes
-from mamba_nb.display.panels import note, of_generation, state_mark
-from mamba_nb.display.text import UNKNOWN, count, esc, figure, one_line, pad, width
+from mamba_nb.display.panels import of_generation
+from mamba_nb.display.pieces import LABEL_CHARS as MOST_LABEL
+from mamba_nb.display.pieces import NAME_CHARS, named, note, state_mark, table_box
+from mamba_nb.display.text import UNKNOWN, count, figure, one_line, pad, width
 from mamba_nb.records import Comparison, Generation
 
 __all__ = ["comparison", "comparison_text", "generation", "page"]
@@ -59,20 +61,25 @@ def generation(record: Generation) -> str:
     return page(of_generation(record))
 
 
-def comparison(record: Comparison) -> str:
-    """The summary as a table, one row a model or variant, and what makes its rows hard to compare below."""
+def comparison(record: Comparison, more: str = "") -> str:
+    """The summary as a table, one row a model or variant, and what makes its rows hard to compare below.
+
+    Args:
+        record: The grid.
+        more: HTML that stands between the two.
+    """
     rows = groups(record)
     below = "".join(note(kind, text) for kind, text in _notes(record, rows))
     if not rows:
         return page(f'<div class="mn-notes">{below}</div>')
     shown = _columns(rows)
-    head = "".join(f'<th scope="col">{item.title}<span>{item.unit}</span></th>' for item in shown)
+    head = "".join(f'<th scope="col">{item.title} <span>{item.unit}</span></th>' for item in shown)
     body = "".join(_row(group, index, shown) for index, group in enumerate(rows))
     return page(
-        '<div class="mn-scroll"><table class="mn-table">\n'
+        f'<div {table_box("Summary")}><table class="mn-table">\n'
         '<thead><tr><th scope="col" class="mn-label">model</th><th scope="col" class="mn-left">answers</th>'
         f"{head}</tr></thead>\n"
-        f"<tbody>\n{body}</tbody></table></div>\n"
+        f"<tbody>\n{body}</tbody></table></div>\n{more}"
         f'<div class="mn-notes">{below}</div>'
     )
 
@@ -110,14 +117,14 @@ def _value(item: _Shown, group: Group) -> str | None:
 
 def _row(group: Group, index: int, shown: list[_Shown]) -> str:
     server = _server(group)
-    where = f' <span class="mn-quiet">·&nbsp;<bdi>{esc(server)}</bdi></span>' if server else ""
+    where = f' <span class="mn-quiet">·&nbsp;{named(server, MOST_LABEL)}</span>' if server else ""
     cells = []
     for item in shown:
         value = _value(item, group)
         cells.append(f"<td>{value}</td>" if value is not None else f'<td title="{item.why_unknown}">{UNKNOWN}</td>')
     return (
         f'<tr><th scope="row" class="mn-label"><div><span class="mn-dot {style.model_class(index)}"></span>'
-        f"<span><b><bdi>{esc(group.label)}</bdi></b>{where}</span></div></th>"
+        f"<span><b>{named(group.label, MOST_LABEL)}</b>{where}</span></div></th>"
         f'<td class="mn-left">{_answers(group)}</td>{"".join(cells)}</tr>\n'
     )
 
@@ -141,7 +148,7 @@ def _server(group: Group) -> str:
 def _notes(record: Comparison, rows: list[Group]) -> list[tuple[str, str]]:
     """Notes of the whole grid, then of each column under its label, then what was not run."""
     said = [("warning", text) for text in record.notes]
-    said += [(kind, f"{group.label}: {text}") for group in rows for kind, text in notes(group)]
+    said += [(kind, f"{one_line(group.label, NAME_CHARS)}: {text}") for group in rows for kind, text in notes(group)]
     if not record.cells:
         said.append(("idle", "No answers. Run compare(models, prompts) to get some."))
     elif record.planned > len(record.cells):

@@ -22,7 +22,7 @@ from mamba_nb.compare.progress import PanelState
 from mamba_nb.display import html, style
 from mamba_nb.display.panels import panels, panels_text
 from mamba_nb.display.text import one_line
-from mamba_nb.errors import BadInput
+from mamba_nb.errors import BadInput, MissingExtra
 
 __all__ = ["HtmlView", "LineView", "NoView", "View", "choose_view"]
 
@@ -62,9 +62,10 @@ def choose_view(
     if live is False:
         return NoView()
     if live == "widget" and in_notebook():
-        from mamba_nb.widgets.panels import PanelsView
+        with contextlib.suppress(MissingExtra):  # without anywidget it is plain HTML
+            from mamba_nb.widgets.panels import PanelsView
 
-        return PanelsView(states, on_stop)
+            return PanelsView(states, on_stop)
     if in_notebook():
         on_main_thread = threading.current_thread() is threading.main_thread()
         return HtmlView(states) if on_main_thread or live else NoView()

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from mamba_nb.compare.progress import Answer, PanelState
 from mamba_nb.display import style
+from mamba_nb.display.pieces import LABEL_CHARS, NAME_CHARS, SEPARATOR, named, note, state_mark, text_block
 from mamba_nb.display.text import UNKNOWN, count, duration, esc, figure, one_line, visible
 from mamba_nb.records import Generation, ToolCall, Usage
 
@@ -85,17 +86,6 @@ def grid(inner: Sequence[str]) -> str:
 def panels_text(states: Sequence[PanelState]) -> str:
     """The panels as plain text: for readers without HTML, and for what a saved notebook keeps beside it."""
     return "\n\n".join(_plain(_view(state, live=False)) for state in states)
-
-
-def state_mark(state: str) -> str:
-    """The state's shape as HTML, in its colour."""
-    shape, colour = style.mark(state)
-    return f'<span class="mn-mark mn-{colour}" aria-hidden="true">{shape}</span>'
-
-
-def note(kind: str, text: str) -> str:
-    """One warning or error as HTML: its mark, then its words."""
-    return f"<div>{state_mark(kind)} <span>{esc(text)}</span></div>\n"
 
 
 def _view(state: PanelState, live: bool) -> _View:
@@ -194,14 +184,13 @@ def _notes_of(generation: Generation) -> list[tuple[str, str]]:
 
 
 def _panel(view: _View, index: int) -> str:
-    name = f"<b><bdi>{esc(view.label)}</bdi></b>"
     where = [view.model] * (view.model not in view.label) + [view.server] * bool(view.server)
     state = f'<div class="mn-state">{state_mark(view.state)} {esc(view.state)}</div>'
-    quiet = "".join(f' <span class="mn-quiet">·&nbsp;<bdi>{esc(part)}</bdi></span>' for part in where)
+    quiet = "".join(f' <span class="mn-quiet">·&nbsp;{named(part, LABEL_CHARS)}</span>' for part in where)
     return f"""\
-<div class="mn-panel {style.model_class(index)}" role="group" aria-label="{esc(view.label)}">
+<div class="mn-panel {style.model_class(index)}" role="group" aria-label="{esc(one_line(view.label, NAME_CHARS))}">
 {_bar(view)}
-<div class="mn-head"><div class="mn-name">{name}{quiet}</div> {state}</div>
+<div class="mn-head"><div class="mn-name"><b>{named(view.label, LABEL_CHARS)}</b>{quiet}</div> {state}</div>
 <div class="mn-figures">{_figures(view)}</div>
 <div class="mn-prompt">{_prompt(view)}</div>
 <div class="mn-think">{_reasoning(view)}</div>
@@ -234,7 +223,7 @@ def _figures(view: _View) -> str:
         shown.append(f"<span><b>{figure(view.latency_s)} s</b></span>")
     if view.context is not None:
         shown.append(f'<span class="mn-end" title="tokens of context in force">ctx <b>{count(view.context)}</b></span>')
-    return "\n".join(shown)
+    return f"{SEPARATOR}\n".join(shown)
 
 
 def _known(value: str | None, why_not: str, unit: str = "") -> str:
@@ -255,12 +244,8 @@ def _prompt(view: _View) -> str:
 def _reasoning(view: _View) -> str:
     if not view.reasoning:
         return ""
-    return f"<details><summary>thinking ({view.reasoning_size})</summary>{_text(view.reasoning)}</details>"
-
-
-def _text(text: str) -> str:
-    # A pre keeps the lines where the style sheet is taken away; its first line feed is not part of the text.
-    return f'<pre class="mn-text" dir="auto">\n{esc(text)}</pre>'
+    thoughts = text_block(view.reasoning, "thinking")
+    return f"<details><summary>thinking ({view.reasoning_size})</summary>{thoughts}</details>"
 
 
 def _answer(view: _View) -> str:
@@ -268,15 +253,17 @@ def _answer(view: _View) -> str:
     if view.left_out:
         parts.append(f'<div class="mn-quiet">… {count(view.left_out)} characters before this</div>\n')
     if view.text:
-        parts.append(_text(view.text))
+        # The box around it scrolls, and has the place in the order of the keyboard.
+        parts.append(f'<pre class="mn-text" dir="auto">\n{esc(view.text)}</pre>')
     elif view.state == "done" and not view.tool_calls:
         parts.append('<div class="mn-quiet">No visible text came.</div>')
     parts += [
         f'\n<pre class="mn-text mn-call">{esc(call.name)}({esc(call.arguments)})</pre>' for call in view.tool_calls
     ]
     follow = " mn-follow" if view.follow else ""
+    label = f"answer of {one_line(view.label, NAME_CHARS)}"
     return (
-        f'<div class="mn-answer{follow}" tabindex="0" role="region" aria-label="answer of {esc(view.label)}">'
+        f'<div class="mn-answer{follow}" tabindex="0" role="region" aria-label="{esc(label)}">'
         f"<div>{''.join(parts)}</div></div>"
     )
 

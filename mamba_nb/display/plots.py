@@ -67,7 +67,7 @@ def latency(comparison: Comparison) -> alt.HConcatChart:
 def _strip(rows: list[Group], title: str, read: Read, *, names: bool) -> Any:
     import altair as alt
 
-    labels = [one_line(row.label, LABEL_CHARS) for row in rows]
+    labels = _labels(rows)
     colours = [light for light, _ in style.model_colours()]
     values = {label: row.values(read) for label, row in zip(labels, rows, strict=True)}
     answers = [(label, value) for label, of in values.items() for value in of]
@@ -90,6 +90,21 @@ def _strip(rows: list[Group], title: str, read: Read, *, names: bool) -> Any:
     marks = alt.Chart(_values(answers)).mark_circle(size=60, opacity=0.5).encode(**how)
     bars = alt.Chart(_values(medians)).mark_tick(thickness=3, size=18).encode(**how)
     return alt.layer(marks, bars).properties(width=260, height=alt.Step(28))
+
+
+def _labels(rows: list[Group]) -> list[str]:
+    """A name for each row, no two the same: what has one name would be one row."""
+    labels: list[str] = []
+    for row in rows:
+        # Charts are also saved as pages, where altair writes them into a script as they are. A word joiner is not seen,
+        # and behind it nothing ends that script.
+        label = named = one_line(row.label, LABEL_CHARS).replace("<", "<\N{WORD JOINER}")
+        number = 1
+        while named in labels:
+            number += 1
+            named = f"{label} ({number})"
+        labels.append(named)
+    return labels
 
 
 def _values(points: list[tuple[str, Any]]) -> alt.InlineData:

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 from mamba_nb.display.html import page
-from mamba_nb.display.panels import note
+from mamba_nb.display.pieces import named, note, scrolls
 from mamba_nb.display.text import UNKNOWN, count, duration, esc, figure, one_line, pad, storable, width
 from mamba_nb.probes.capabilities import CAPABILITIES
 from mamba_nb.probes.findings import VERDICTS, Evidence, ProbeResult
@@ -31,6 +31,7 @@ ONE_AGE_S = 300.0  # a probe takes a minute or two: its results are of one age
 WHY_CHARS = 100  # of the words in the text table
 TITLE_CHARS = 40
 VALUE_CHARS = 26  # of a value that is text
+EVIDENCE_CHARS = 400  # of what a source says of itself, and of an error
 _FIELDS = {each.name: each.field for each in CAPABILITIES}
 
 
@@ -123,9 +124,9 @@ def text(report: ProbeReport) -> str:
 
 
 def _head(report: ProbeReport) -> str:
-    where = f"{report.server} · {report.base_url}"
+    where = f"·&nbsp;{named(report.server, TITLE_CHARS)} · {named(report.base_url)}"
     return (
-        f'<div><b><bdi>{esc(report.model)}</bdi></b> <span class="mn-quiet">·&nbsp;<bdi>{esc(where)}</bdi><br>'
+        f'<div class="mn-title"><b>{named(report.model)}</b> <span class="mn-quiet">{where}<br>'
         f"{esc(_summary(report))}</span></div>"
     )
 
@@ -153,13 +154,15 @@ def _notes(report: ProbeReport) -> list[tuple[str, str]]:
 def _row(report: ProbeReport, result: ProbeResult) -> str:
     declared, claimed = _declared(report, result), _claimed(report, result)
     differs = " mn-differs" if _differ(result, declared, claimed) else ""
+    title = esc(one_line(result.title, TITLE_CHARS))
     return (
         # The roles stand there because the style makes boxes of the rows, which would cost the table its meaning.
-        f'<tr role="row"><th scope="row" role="rowheader" class="mn-left">{esc(result.title)}</th>'
+        f'<tr role="row"><th scope="row" role="rowheader" class="mn-left">{title}</th>'
         f'<td role="cell" class="mn-left{differs}">{_verified(report, result)}</td>'
         f'<td role="cell" class="mn-left">{_said(declared)}</td>'
         f'<td role="cell" class="mn-left">{_said(claimed)}</td>'
-        f'<td role="cell" class="mn-left mn-seen">{esc(result.why)}{_exchanges(result, declared, claimed)}</td></tr>\n'
+        f'<td role="cell" class="mn-left mn-seen"><span class="mn-said"{scrolls(result.why, "what was seen")}>'
+        f"{esc(result.why)}</span>{_exchanges(result, declared, claimed)}</td></tr>\n"
     )
 
 
@@ -168,14 +171,14 @@ def _verified(report: ProbeReport, result: ProbeResult) -> str:
     word = "" if result.verdict == "unknown" else f" {result.verdict}"
     value = f" · {esc(shown)}" if (shown := _short_value(result)) else ""
     title = ' title="unknown: nothing was shown either way"' if result.verdict == "unknown" else ""
-    age = f'<span class="mn-age">{esc(_age(_when(result.as_of)))}</span>' if _one_age(report) is None else ""
+    age = f' <span class="mn-age">{esc(_age(_when(result.as_of)))}</span>' if _one_age(report) is None else ""
     return f'<span class="mn-verdict"{title}><span class="mn-{tone}">{mark}</span>{word}</span>{value}{age}'
 
 
 def _said(fact: Fact | None) -> str:
     if fact is None or fact.value is None:
         return f'<span class="mn-quiet" title="nobody says">{UNKNOWN}</span>'
-    title = f' title="{esc(fact.evidence)}"' if fact.evidence else ""
+    title = f' title="{esc(one_line(fact.evidence, WHY_CHARS * 2))}"' if fact.evidence else ""
     if isinstance(fact.value, bool):
         mark, tone = MARKS["yes" if fact.value else "no"]
         return f'<span{title}><span class="mn-{tone}">{mark}</span> {_plain(fact)}</span>'
@@ -184,7 +187,7 @@ def _said(fact: Fact | None) -> str:
 
 def _exchanges(result: ProbeResult, declared: Fact | None, claimed: Fact | None) -> str:
     said = [
-        f"<div>{source}: {esc(fact.evidence)}</div>"
+        f"<div>{source}: {named(fact.evidence, EVIDENCE_CHARS)}</div>"
         for source, fact in (("declared", declared), ("claimed", claimed))
         if fact is not None and fact.evidence
     ]
@@ -198,12 +201,13 @@ def _exchanges(result: ProbeResult, declared: Fact | None, claimed: Fact | None)
 
 def _exchange(evidence: Evidence) -> str:
     took = f", {duration(evidence.latency_ms)}" if evidence.latency_ms is not None else ""
-    error = f", {evidence.error}" if evidence.error else ""
+    error = f", {named(evidence.error, EVIDENCE_CHARS)}" if evidence.error else ""
     request = json.dumps(evidence.request, ensure_ascii=False)
     return (
-        f'<div class="mn-exchange"><div class="mn-quiet">{esc(_moment(evidence.at) + took + error)}</div>'
-        f"<div><i>asked</i> <code>{esc(request)}</code></div>"
-        f"<div><i>came</i> <code>{esc(evidence.reply) or 'nothing'}</code></div></div>"
+        f'<div class="mn-exchange"><div class="mn-quiet">{esc(_moment(evidence.at) + took)}{error}</div>'
+        f"<div{scrolls(request, 'what was asked')}><i>asked</i> <code>{esc(request)}</code></div>"
+        f"<div{scrolls(evidence.reply, 'what came')}><i>came</i> <code>{esc(evidence.reply) or 'nothing'}</code></div>"
+        "</div>"
     )
 
 

@@ -11,7 +11,8 @@ from mamba_nb.backends.comparing_record import ProfileComparison, ProfileRow
 from mamba_nb.backends.profiles_record import ABOUT, ModelProfile
 from mamba_nb.display import style
 from mamba_nb.display.html import page
-from mamba_nb.display.panels import note
+from mamba_nb.display.pieces import LABEL_CHARS as MOST_LABEL
+from mamba_nb.display.pieces import NAME_CHARS, named, note, table_box
 from mamba_nb.display.profiles_columns import (
     MEANINGS,
     Column,
@@ -40,7 +41,7 @@ def comparison(record: ProfileComparison) -> str:
     head = "".join(_heading(column) for column in columns)
     body = "".join(_row(row, columns) for row in rows)
     return page(
-        '<div class="mn-scroll"><table class="mn-table mn-facts">\n'
+        f'<div {table_box("Facts")}><table class="mn-table mn-facts">\n'
         f'<thead><tr><th scope="col" class="mn-label">model</th>{head}</tr></thead>\n'
         f"<tbody>\n{body}</tbody></table></div>\n"
         f"{_legend(rows, columns)}\n"
@@ -50,11 +51,12 @@ def comparison(record: ProfileComparison) -> str:
 
 def of_profile(profile: ModelProfile) -> str:
     """One model's facts as a table: a row a field that something is known of, with the evidence of every source."""
-    name = f"<b><bdi>{esc(profile.requested)}</bdi></b>"
-    if profile.name not in (None, profile.requested):
-        name += f' <span class="mn-quiet">·&nbsp;<bdi>{esc(profile.name)}</bdi></span>'
+    title = f"<b>{named(profile.requested or '')}</b>"
+    if profile.name is not None and profile.name != profile.requested:
+        title += f' <span class="mn-quiet">·&nbsp;{named(profile.name)}</span>'
     if not profile.known:
-        return page(f'<div>{name}</div><div class="mn-notes">{note("idle", "Nothing is known of this name.")}</div>')
+        notes = note("idle", "Nothing is known of this name.")
+        return page(f'<div class="mn-title">{title}</div><div class="mn-notes">{notes}</div>')
     rows = []
     for field in profile.known:
         cell, unit = view(profile, field), _unit(field)
@@ -66,7 +68,7 @@ def of_profile(profile: ModelProfile) -> str:
             f'<td class="mn-left mn-quiet mn-why">{evidence}</td></tr>\n'
         )
     return page(
-        f'<div>{name}</div>\n<div class="mn-scroll"><table class="mn-table mn-facts">\n'
+        f'<div class="mn-title">{title}</div>\n<div {table_box("Facts")}><table class="mn-table mn-facts">\n'
         '<thead><tr><th scope="col" class="mn-left">fact</th><th scope="col" class="mn-left">value</th>'
         '<th scope="col" class="mn-left">who says so</th></tr></thead>\n'
         f"<tbody>\n{''.join(rows)}</tbody></table></div>"
@@ -96,7 +98,7 @@ def comparison_text(record: ProfileComparison) -> str:
 
 
 def _heading(column: Column) -> str:
-    unit = f"<span>{esc(column.unit)}</span>" if column.unit else ""
+    unit = f" <span>{esc(column.unit)}</span>" if column.unit else ""
     left = "" if _is_figure(column) else ' class="mn-left"'
     return f'<th scope="col"{left}>{esc(column.title)}{unit}</th>'
 
@@ -106,11 +108,11 @@ def _is_figure(column: Column) -> bool:
 
 
 def _row(row: ProfileRow, columns: list[Column]) -> str:
-    where = f'<span class="mn-source">{esc(row.server)}</span>' if row.server else ""
+    where = f' <span class="mn-source">{named(row.server, MOST_LABEL)}</span>' if row.server else ""
     cells = "".join(_cell(view(row.profile, str(column.field))) for column in columns)
     return (
         f'<tr><th scope="row" class="mn-label"><div><span class="mn-dot {style.model_class(row.place)}"></span>'
-        f"<span><b><bdi>{esc(row.label)}</bdi></b>{where}</span></div></th>{cells}</tr>\n"
+        f"<span><b>{named(row.label, MOST_LABEL)}</b>{where}</span></div></th>{cells}</tr>\n"
     )
 
 
@@ -118,11 +120,11 @@ def _cell(cell: View) -> str:
     left = "" if cell.is_figure else " mn-left"
     if not cell.source:
         return f'<td class="mn-fact mn-quiet{left}" title="{esc(cell.why)}">{esc(cell.text)}</td>'
-    but = f'<span class="mn-but"><span aria-hidden="true">!</span> {esc(cell.but)}</span>' if cell.but else ""
+    but = f' <span class="mn-but"><span aria-hidden="true">!</span> {esc(cell.but)}</span>' if cell.but else ""
     evidence = "".join(f"<div>{esc(line)}</div>" for line in cell.evidence)
     return (
         f'<td class="mn-fact{left}{_edge(cell)}"><details><summary>{_value(cell)}'
-        f'<span class="mn-source">{esc(cell.source)}</span>{but}</summary>'
+        f' <span class="mn-source">{esc(cell.source)}</span>{but}</summary>'
         f'<div class="mn-evidence">{evidence}</div></details></td>'
     )
 
@@ -161,7 +163,7 @@ def _cell_text(cell: View) -> str:
 
 
 def _notes(record: ProfileComparison) -> list[tuple[str, str]]:
-    said = [("warning", f"{row.label}: {text}") for row in record.rows for text in row.notes]
+    said = [("warning", f"{one_line(row.label, NAME_CHARS)}: {text}") for row in record.rows for text in row.notes]
     said += [("idle", text) for text in record.notes]
     if not record.rows:
         said.append(("idle", EMPTY))

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from mamba_nb.backends.comparing_record import ProfileComparison
 from mamba_nb.backends.profiles_record import ABOUT
 from mamba_nb.display import style as sheet
+from mamba_nb.display.pieces import LABEL_CHARS
 from mamba_nb.display.profiles_columns import View, shown, view
 from mamba_nb.display.text import esc, one_line, storable
 
@@ -29,7 +30,9 @@ def style(comparison: ProfileComparison) -> Styler:
 
     columns = shown(comparison.rows)
     views = [[view(row.profile, str(column.field)) for column in columns] for row in comparison.rows]
-    labels = ["\n".join(one_line(part) for part in (row.label, row.server) if part) for row in comparison.rows]
+    labels = [
+        "\n".join(one_line(part, LABEL_CHARS) for part in (row.label, row.server) if part) for row in comparison.rows
+    ]
     titles = [f"{column.title}\n{column.unit}" if column.unit else column.title for column in columns]
     frame = pd.DataFrame(
         [[_text(cell) for cell in row] for row in views],
@@ -62,7 +65,7 @@ def _classes(cell: View) -> str:
 
 def _html(text: object) -> str:
     first, *more = str(text).split("\n")
-    rest = (f'<span class="{"mn-but" if line.startswith("! ") else "mn-source"}">{esc(line)}</span>' for line in more)
+    rest = (f' <span class="{"mn-but" if line.startswith("! ") else "mn-source"}">{esc(line)}</span>' for line in more)
     return f"<bdi>{esc(first)}</bdi>{''.join(rest)}"
 
 

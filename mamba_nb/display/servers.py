@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mamba_nb.display.html import page
-from mamba_nb.display.panels import note, state_mark
+from mamba_nb.display.pieces import NAME_CHARS as LONGEST_NAME
+from mamba_nb.display.pieces import named, note, state_mark, table_box
 from mamba_nb.display.text import UNKNOWN, count, duration, esc, figure, one_line, pad, storable, width
 from mamba_nb.servers.facts import ServedModel
 from mamba_nb.servers.found import Other, Servers
@@ -140,10 +141,11 @@ def servers_html(servers: Servers) -> str:
         return page(f'<div class="mn-notes">{note("idle", _none_found(servers))}{below}</div>')
     rows = "".join(_server_row(server) for server in servers)
     return page(
-        '<div class="mn-scroll"><table class="mn-table">\n<thead><tr><th scope="col" class="mn-label">server</th>'
+        f'<div {table_box("Servers")}><table class="mn-table">\n'
+        '<thead><tr><th scope="col" class="mn-label">server</th>'
         '<th scope="col" class="mn-left">base_url</th><th scope="col" class="mn-left">version</th>'
-        '<th scope="col" class="mn-left">key</th><th scope="col">list<span>ms</span></th>'
-        '<th scope="col" class="mn-left">models<span>in memory first, context in force</span></th></tr></thead>\n'
+        '<th scope="col" class="mn-left">key</th><th scope="col">list <span>ms</span></th>'
+        '<th scope="col" class="mn-left">models <span>in memory first, context in force</span></th></tr></thead>\n'
         f'<tbody>\n{rows}</tbody></table></div>\n<div class="mn-notes">{below}</div>'
     )
 
@@ -166,7 +168,7 @@ def servers_text(servers: Servers) -> str:
 
 
 def _server_row(server: Server) -> str:
-    mode = f' <span class="mn-quiet">{esc(server.mode)}</span>' if server.mode else ""
+    mode = f' <span class="mn-quiet">{named(server.mode, 30)}</span>' if server.mode else ""
     latency = (
         f"<td>{figure(server.latency_ms)}</td>"
         if server.latency_ms is not None
@@ -175,11 +177,12 @@ def _server_row(server: Server) -> str:
     key = _key(server)
     unknown = f'<td class="mn-left" title="it asks for a key">{UNKNOWN}</td>'
     models = unknown if key == "needed" else f'<td class="mn-left">{_models(server.models)}</td>'
+    evidence = esc(one_line(server.evidence, LONGEST_NAME))
     key_class = ' class="mn-warn"' if key == "needed" else ' class="mn-quiet"' if key == "none" else ""
     return (
-        f'<tr><th scope="row" class="mn-label" title="{esc(server.evidence)}"><b>{esc(server.kind)}</b>{mode} '
+        f'<tr><th scope="row" class="mn-label" title="{evidence}"><b>{esc(server.kind)}</b>{mode} '
         f'<span class="mn-quiet">·&nbsp;{server.certainty}</span></th>'
-        f'<td class="mn-left"><bdi>{esc(server.base_url)}</bdi></td>{_known(server.version, "mn-left")}'
+        f'<td class="mn-left">{named(server.base_url, NAME_CHARS)}</td>{_known(server.version, "mn-left")}'
         f'<td class="mn-left"><span{key_class}>{key}</span></td>{latency}'
         f"{models}</tr>\n"
     )
@@ -191,7 +194,7 @@ def _models(models: Sequence[ServedModel]) -> str:
     lines = []
     for model in _first(models):
         context = f' <span class="mn-quiet">ctx {count(model.context_window)}</span>' if model.context_window else ""
-        lines.append(f"{_mark(model)}<bdi>{esc(one_line(model.id, NAME_CHARS))}</bdi>{context}")
+        lines.append(f"{_mark(model)}{named(model.id, NAME_CHARS)}{context}")
     if left := _left_out(models):
         lines.append(f'<span class="mn-quiet">{left.strip()}</span>')
     return "<br>".join(lines)
@@ -228,7 +231,7 @@ def _key(server: Server) -> str:
 def _below(servers: Servers) -> Iterable[tuple[str, str]]:
     for server in servers:
         for problem in server.problems:
-            yield "warning", f"{server.kind} at {server.base_url}: {problem}"
+            yield "warning", f"{server.kind} at {one_line(server.base_url, LONGEST_NAME)}: {problem}"
     for advice in servers.advice:
         yield "idle", advice
     for other in servers.others:
@@ -249,12 +252,12 @@ def _none_found(servers: Servers) -> str:
 
 def server_html(server: Server) -> str:
     """One server: a line about it, and its models as a table."""
-    version = f" {esc(server.version)}" if server.version else ""
-    mode = f" {esc(server.mode)}" if server.mode else ""
+    version = f" {named(server.version, NAME_CHARS)}" if server.version else ""
+    mode = f" {named(server.mode, NAME_CHARS)}" if server.mode else ""
     head = (
         f'<div class="mn-name"><b>{esc(server.about.title)}</b>{version}{mode} '
-        f'<span class="mn-quiet">·&nbsp;<bdi>{esc(server.base_url)}</bdi></span></div>\n'
-        f'<div class="mn-name mn-quiet">{server.certainty}: {esc(server.evidence)}</div>\n'
+        f'<span class="mn-quiet">·&nbsp;{named(server.base_url)}</span></div>\n'
+        f'<div class="mn-name mn-quiet">{server.certainty}: {named(server.evidence)}</div>\n'
     )
     table = _models_table(server) if server.models else ""
     notes = "".join(note("warning", problem) for problem in server.problems)
@@ -282,21 +285,22 @@ def server_text(server: Server) -> str:
 def _models_table(server: Server) -> str:
     head = (
         '<th scope="col" class="mn-label">model</th><th scope="col" class="mn-left">state</th>'
-        '<th scope="col">context<span>tokens, in force</span></th>'
-        '<th scope="col">context<span>tokens, at most</span></th>'
-        '<th scope="col">size<span>on disk</span></th><th scope="col">parameters</th>'
+        '<th scope="col">context <span>tokens, in force</span></th>'
+        '<th scope="col">context <span>tokens, at most</span></th>'
+        '<th scope="col">size <span>on disk</span></th><th scope="col">parameters</th>'
         '<th scope="col" class="mn-left">quantization</th><th scope="col" class="mn-left">declared to do</th>'
     )
     rows = []
     for model in server.models[:MOST_ROWS]:
         cells = "".join(_cell(place, text) for place, text in _cells(model)[2:])
-        state = f'<td class="mn-left">{_mark(model)}{esc(model.state)}</td>' if model.state else _known(None, "mn-left")
-        rows.append(
-            f'<tr><th scope="row" class="mn-label"><bdi>{esc(one_line(model.id, 2 * NAME_CHARS))}</bdi></th>'
-            f"{state}{cells}</tr>\n"
+        state = (
+            f'<td class="mn-left">{_mark(model)}{named(model.state, 30)}</td>'
+            if model.state
+            else _known(None, "mn-left")
         )
+        rows.append(f'<tr><th scope="row" class="mn-label">{named(model.id, 2 * NAME_CHARS)}</th>{state}{cells}</tr>\n')
     return (
-        f'<div class="mn-scroll"><table class="mn-table">\n<thead><tr>{head}</tr></thead>\n'
+        f'<div {table_box("Models")}><table class="mn-table">\n<thead><tr>{head}</tr></thead>\n'
         f"<tbody>\n{''.join(rows)}</tbody></table></div>\n"
     )
 
