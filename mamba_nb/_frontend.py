@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
+import warnings
+from typing import Any
 
-__all__ = ["in_notebook"]
+__all__ = ["bar_class", "in_notebook"]
 
 
 def in_notebook() -> bool:
@@ -12,3 +14,11 @@ def in_notebook() -> bool:
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython is not None else None
     return shell is not None and type(shell).__name__ != "TerminalInteractiveShell"
+
+
+def bar_class() -> Any:
+    """The class of a progress bar for here: a widget in a notebook; where there are no widgets, a line of text."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from tqdm.auto import tqdm
+    return tqdm

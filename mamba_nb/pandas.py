@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from mamba_nb._bridge import Run, refuse_on_private_loops, wait_with_ticks
+from mamba_nb._frontend import bar_class
 from mamba_nb.compare.engine import Engine
 from mamba_nb.compare.plan import ModelLike, make_plan
 from mamba_nb.display.frames import to_frame
@@ -274,9 +275,7 @@ def _run(
 
 @contextlib.contextmanager
 def _bar(total: int, *, shown: bool) -> Iterator[Any]:
-    from tqdm.auto import tqdm
-
-    with tqdm(total=total, unit="answer", disable=not shown) as bar:
+    with bar_class()(total=total, unit="answer", disable=not shown) as bar:
 
         def moved(done: int) -> None:
             if done != bar.n:

@@ -26,6 +26,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from package_index import PackageIndex
 from tiny_model import write_tiny_model
 
 from mamba_nb.embedded import SMOLLM2, Pinned, cache_folder, resolve_weights
@@ -202,6 +203,30 @@ def test_two_at_once_do_no_harm(pinned: Pinned, settings: EmbeddedSettings, tiny
         one, two = [future.result() for future in [pool.submit(ask), pool.submit(ask)]]
     assert one == two and one.read_bytes() == tiny.read_bytes()
     assert left_in(cache_folder(settings)) == ["checked.json", "tiny.gguf"]
+
+
+def test_a_download_tells_how_far_it_is_and_ends_where_that_raises(
+    settings: EmbeddedSettings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Enough(Exception):
+        pass
+
+    told: list[tuple[int, int]] = []
+
+    def hear(done: int, total: int) -> None:
+        told.append((done, total))
+        if done > 1_000_000:
+            raise Enough
+
+    with PackageIndex(sends=2_000_000) as slow:
+        for name, value in slow.environment.items():
+            monkeypatch.setenv(name, value)
+        with pytest.raises(Enough):
+            resolve_weights(settings=settings, download=True, say=lambda _: None, show=False, on_progress=hear)
+        assert slow.hung_up.wait(30)
+    assert {total for _, total in told} == {92_871_040} and 1_000_000 < told[-1][0] < 2_500_000
+    assert left_in(cache_folder(settings)) == []
+    assert capsys.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize("damage", ["cut off", "one byte changed"])

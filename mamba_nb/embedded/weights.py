@@ -18,6 +18,7 @@ import json
 import os
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +44,8 @@ def resolve_weights(
     settings: EmbeddedSettings | None = None,
     pinned: Pinned = SMOLLM2,
     say: Callable[[str], None] = print,
+    show: bool = True,
+    on_progress: Callable[[int, int], None] | None = None,
 ) -> Path:
     """Find the weights of the embedded model, or fetch them where that was asked for.
 
@@ -53,6 +56,9 @@ def resolve_weights(
         settings: The `embedded` part of `AgentSettings`; None reads it from the usual sources.
         pinned: The built-in model.
         say: Gets the sentence that is printed before anything is fetched.
+        show: Whether a download of more than a second shows one line of progress.
+        on_progress: Told the bytes that have come and the bytes that will, while they come, on this thread; what it
+            raises ends the download. Only for the built-in model.
 
     Returns:
         The absolute path of a file that begins like a GGUF.
@@ -67,7 +73,8 @@ def resolve_weights(
         model = _settings(settings).model_path
         source = " The settings name it: embedded.model_path, or MAMBA_EMBEDDED__MODEL_PATH."
     if model is None or model == pinned.model:
-        return _built_in(cache_folder(settings), pinned, download, say)
+        fetched = partial(fetch, show=show, on_progress=on_progress) if download else None
+        return _built_in(cache_folder(settings), pinned, fetched, say)
     name = os.fspath(model)
     path = from_hub(name, download=download) if name.startswith("hf:") else _given(name, source, pinned)
     read_header(path)
@@ -111,7 +118,10 @@ def _given(name: str, source: str, pinned: Pinned) -> Path:
     raise WeightsMissing(f"There is no file at {path}.{source}")
 
 
-def _built_in(cache: Path, pinned: Pinned, download: bool, say: Callable[[str], None]) -> Path:
+def _built_in(
+    cache: Path, pinned: Pinned, fetched: Callable[[Pinned, Path], Path] | None, say: Callable[[str], None]
+) -> Path:
+    """The built-in model's file; `fetched` fetches it where it is not here, None refuses to."""
     cached = cache / pinned.file_name
     if _is_pinned(cached, pinned, cache):
         return cached
@@ -119,7 +129,7 @@ def _built_in(cache: Path, pinned: Pinned, download: bool, say: Callable[[str], 
     installed = _installed(pinned)
     if installed is not None and _is_pinned(installed, pinned, cache):
         return installed
-    if not download:
+    if fetched is None:
         lacking = f"{cached} is damaged" if damaged else f"The weights of {pinned.title} are not on this machine"
         raise WeightsMissing(
             f"{lacking}, and nothing is fetched without being asked for.",
@@ -129,9 +139,9 @@ def _built_in(cache: Path, pinned: Pinned, download: bool, say: Callable[[str], 
     if damaged:
         say(f"{cached} is damaged (its SHA-256 is not the expected one); it will be replaced.")
     say(f"Fetching {pinned.title} once: {pinned.terms}. It will be kept in {cache}.")
-    fetched = fetch(pinned, cache)
-    _remember(fetched, pinned.sha256, cache)
-    return fetched
+    path = fetched(pinned, cache)
+    _remember(path, pinned.sha256, cache)
+    return path
 
 
 def _installed(pinned: Pinned) -> Path | None:

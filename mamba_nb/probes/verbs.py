@@ -118,6 +118,8 @@ def plan_probe(
 ) -> ProbePlan:
     """What `probe` with the same arguments would ask: which capabilities, how many requests, how many tokens.
 
+        print(plan_probe(backend, only=["tools", "json_schema"]))
+
     Nothing is asked of the model. The server is asked once what it declares of it.
     """
     refuse_on_private_loops("plan_probe", "the first event of `probe(...)` has the plan")
@@ -207,9 +209,11 @@ class _Work:
             plan = await self.prepare()
             run.emit(ProbeEvent(what="planned", plan=plan))
             if progress and plan.capabilities:
-                from tqdm.auto import tqdm
+                from mamba_nb._frontend import bar_class
 
-                bar = tqdm(total=len(plan.capabilities), desc=f"probe {self.backend.model}", leave=False, unit="")
+                bar = bar_class()(
+                    total=len(plan.capabilities), desc=f"probe {self.backend.model}", leave=False, unit=""
+                )
             asker = self.asker = Asker(
                 backend=self.backend, most=plan.requests, most_context=self.context_tokens, said=self._said()
             )

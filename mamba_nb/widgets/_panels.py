@@ -189,9 +189,13 @@ def _thinking(answer: Answer | None, final: Generation | None) -> str:
     """How much reasoning there is: in tokens where the server counts them."""
     usage: Usage | None = final.usage if final else answer.usage if answer else None
     if usage is not None and usage.reasoning_tokens:
-        return f"{count(usage.reasoning_tokens)} tokens"
+        return _so_many(usage.reasoning_tokens, "token")
     pieces = (final.reasoning,) if final else list(answer.reasoning) if answer else ()
-    return f"{count(sum(map(len, pieces)))} characters"
+    return _so_many(sum(map(len, pieces)), "character")
+
+
+def _so_many(number: int, unit: str) -> str:
+    return f"{count(number)} {unit}{'' if number == 1 else 's'}"
 
 
 def _figures(answer: Answer | None) -> list[Mapping[str, str]]:
@@ -205,7 +209,7 @@ def _figures(answer: Answer | None) -> list[Mapping[str, str]]:
     return [
         _figure("TTFT", None if ttft is None else duration(ttft), "send to the first token of any kind", why),
         _rate(answer, final, no_count),
-        _figure("", None if tokens is None else f"{count(tokens)} tokens", "by the server's count", no_count, "tokens"),
+        _figure("", None if tokens is None else _so_many(tokens, "token"), "by the server's count", no_count, "tokens"),
         _figure("", None if latency is None else duration(1000 * latency), "send to the end of the answer", why, "s"),
     ]
 

@@ -83,7 +83,7 @@ class Answerer:
     @property
     def tools(self) -> list[str]:
         """The names of an agent's tools."""
-        return [one_line(name, 80) for name in self.agent._tool_names] if self.agent is not None else []
+        return [one_line(name, 80) for name in self.agent.tool_names] if self.agent is not None else []
 
     async def learn(self) -> None:
         """Ask what the server declares of the model, where that is not known yet; on the I/O loop."""

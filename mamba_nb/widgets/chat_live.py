@@ -58,10 +58,6 @@ class LiveChat(MambaWidget):
         self._shape: tuple[int, ...] = ()
         self._closed = False
         super().__init__(run=str(time.time_ns()), error=None, heard=None, **self._shown())
-        # ipykernel 7.4 hands a message to the subshell that this comm last published for, which a reloaded page has
-        # deleted: the message would be lost. It goes where the front end sent it.
-        if hasattr(self.comm, "_reply_subshell_for"):
-            self.comm._reply_subshell_for = lambda _data, asked: asked
         self._learn()
 
     def stop(self) -> None:
@@ -81,6 +77,9 @@ class LiveChat(MambaWidget):
             if answerer.name is not None and answerer.backend is not None and not answerer.backend.closed:
                 Run(lambda _run: answerer.close(), name="close chat")
         super().close()
+
+    def _stop_all(self) -> None:
+        self.stop()
 
     # the turns
 
@@ -238,9 +237,9 @@ class LiveChat(MambaWidget):
         """Find out how much context is in force, in the background."""
 
         async def learn(_run: Run[Any, Any]) -> None:
-            before = self._answerer.window
+            before = self._answerer.window, self._answerer.server
             await self._answerer.learn()
-            if self._answerer.window != before:
+            if (self._answerer.window, self._answerer.server) != before:
                 _painter.painter.add(self._paint_once)
 
         if self._answerer.backend is not None and not self._closed:

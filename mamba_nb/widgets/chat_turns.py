@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from mamba_nb._agent.conversation import STOPPED, closed
 from mamba_nb.agent import AgentResult, StepStarted, ToolCalled, ToolReturned
 from mamba_nb.display.text import storable, visible
 from mamba_nb.errors import MambaError
@@ -117,7 +118,11 @@ class Turn:
     def stopped(self, partial: Any = None, server: str = "") -> None:
         """It was stopped; what had come stays, and goes on being part of the conversation."""
         self._put_down(partial, "stopped", server)
-        self.messages = self._said(self.steps[-1].text)
+        text = self.steps[-1].text
+        if isinstance(partial, AgentResult) and partial.generations:  # calls that returned stay known to the model
+            self.history = closed(partial.new_messages, text)
+            text = text if text.strip() else STOPPED
+        self.messages = self._said(text, self._between(self.generations))
         self.status = "stopped"
 
     # what the front end gets

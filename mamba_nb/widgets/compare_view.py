@@ -7,7 +7,7 @@
 
 What is pressed comes as a message and returns at once: the work is a Run, so Stop works on every kernel. The parts are
 beside this file: the models (`compare_view_models`), the prompts (`_prompts`), one model's panel (`_slots`), one run
-(`_round`), all answers (`_answers`), what differs (`_diff`), and cells that are run again (`_cells`).
+(`_round`), all answers (`_answers`), and what differs (`_diff`).
 """
 
 from __future__ import annotations
@@ -30,7 +30,6 @@ from mamba_nb.widgets._base import script, sheet, told
 from mamba_nb.widgets._painter import painter
 from mamba_nb.widgets._panels import PanelFeed
 from mamba_nb.widgets.compare_view_answers import Answers, inner, plain
-from mamba_nb.widgets.compare_view_cells import take_place
 from mamba_nb.widgets.compare_view_diff import word_diff
 from mamba_nb.widgets.compare_view_models import LEAST, MOST, Models
 from mamba_nb.widgets.compare_view_prompts import Prompts
@@ -131,12 +130,7 @@ class CompareView(LivePanels):
     def __repr__(self) -> str:
         return f"<CompareView {len(self._models.chosen)} models · {len(self._answers)} answers>"
 
-    def _ipython_display_(self) -> None:
-        take_place(self)
-        super()._ipython_display_()
-
-    def leave(self) -> None:
-        """Stop what is under way: the cell that showed this was run again, or it is closed."""
+    def _stop_all(self) -> None:
         for work in (self._run, self._search):
             if work is not None:
                 work.cancel()
@@ -145,7 +139,7 @@ class CompareView(LivePanels):
         """Stop what is under way, close the backends that were made here, and take the widget away."""
         if not getattr(self, "_closed", True):
             self._closed = True
-            self.leave()
+            self._stop_all()
             self._models.close()
         super().close()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import count
 from typing import Any
 
-from mamba_nb.compare.plan import Row, _rows
+from mamba_nb.compare.plan import Row, rows_of
 from mamba_nb.display.text import storable, visible
 from mamba_nb.errors import BadInput
 
@@ -32,7 +32,9 @@ class Prompts:
         if prompts is None and (column is not None or template is not None):
             raise BadInput("column= and template= are for prompts in a DataFrame.")
         self._system = system
-        self.rows: list[Row] = [] if prompts is None else list(_rows(prompts, column, template, system))
+        self.rows: list[Row] = []
+        if prompts is not None:
+            self.rows = list(rows_of(prompts, column=column, template=template, system=system))
         self.n_given = len(self.rows)
         self.at = 0
 
@@ -59,7 +61,7 @@ class Prompts:
                 return row
         ids = {str(row.prompt_id) for row in self.rows}
         prompt_id = next(number for number in count(len(self.rows)) if str(number) not in ids)
-        (new,) = _rows([storable(text)], None, None, self._system)
+        (new,) = rows_of([storable(text)], system=self._system)
         self.rows.append(Row(prompt_id=prompt_id, text=new.text, messages=new.messages))
         self.at = len(self.rows) - 1
         return self.rows[-1]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextvars
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -26,16 +25,7 @@ class LivePanels(MambaWidget):
 
     def __init__(self, feed: PanelFeed, **state: Any) -> None:
         self._feed = feed
-        self._context = contextvars.copy_context()
         super().__init__(panels=feed.snapshot(), run=str(time.time_ns()), **state)
-
-    def _send(self, msg: Any, buffers: Any = None) -> None:
-        """Send as from the cell that made this.
-
-        ipykernel takes what the front end sends to the shell that last published here. A thread publishes for whichever
-        shell was busy last, and that may be one that ended with the page that opened it: then nothing would arrive.
-        """
-        self._context.copy().run(super()._send, msg, buffers)
 
     def paint(self, *, final: bool = False, **changes: Any) -> None:
         """Send what is new; the whole goes into the synced state at the end, and now and then before.
@@ -102,8 +92,11 @@ class Panels(LivePanels):
                 self.paint(final=True, running=False)
 
     def _do_stop(self) -> None:
-        if self._on_stop is not None:
+        if self._on_stop is not None and not self._closed:
             self._on_stop()
+
+    def _stop_all(self) -> None:
+        self._do_stop()
 
 
 class PanelsView:

@@ -34,7 +34,6 @@ from mamba_nb.widgets import picker_words as words
 from mamba_nb.widgets._base import script, sheet, told
 from mamba_nb.widgets._painter import painter
 from mamba_nb.widgets._panels import PanelFeed
-from mamba_nb.widgets.picker_cell import stop_those_of_this_cell
 from mamba_nb.widgets.picker_choices import choice_id, choices, find_choice
 from mamba_nb.widgets.picker_code import Chosen, env_lines, python_lines
 from mamba_nb.widgets.picker_embedded import embedded_backend
@@ -46,6 +45,8 @@ from mamba_nb.widgets.picker_trial import PROMPT, Trial
 __all__ = ["BackendPicker"]
 
 EMBEDDED = parse_model_name("embedded")
+LISTED = {"servers", "choices"}
+MANY = 200  # models; some hundred bytes each
 
 
 class BackendPicker(Looking):
@@ -114,7 +115,6 @@ class BackendPicker(Looking):
             details=None,
             code=None,
         )
-        stop_those_of_this_cell(self)
         self._do_refresh()
 
     # For code.
@@ -353,15 +353,27 @@ class BackendPicker(Looking):
     # What is shown.
 
     def show(self, **changes: Any) -> None:
-        """Change what is shown; while an answer grows, it travels with every change, since deltas stand on it."""
+        """Change what is shown; while an answer grows, it travels with every change, since deltas stand on it.
+
+        A long list stays where it is: what changes beside it travels alone.
+        """
         with self._lock:
             if self._feed is not None and self.state.get("running") and "panels" not in changes:
                 changes = {**changes, "panels": self._feed.snapshot(), "n": self.state["n"] + 1}
-            super().show(**changes)
+            old = self.state
+            new = {name: value for name, value in changes.items() if name not in old or old[name] != value}
+            if new and len(old.get("choices", ())) > MANY and LISTED.isdisjoint(new):
+                n = old["n"] + 1
+                old.update(new, n=n)  # a view that comes later finds it there
+                self.send({"kind": "delta", "n": n, "run": old["run"], "panels": {}, "set": {**new, "n": n}})
+            else:
+                super().show(**changes)
 
     def _do_whole(self) -> None:
+        """All that is shown, for a view that has missed something."""
         with self._lock:
-            self.show(n=self.state["n"] + 1)
+            growing = {"panels": self._feed.snapshot()} if self._feed is not None and self.state["running"] else {}
+            super().show(**growing, n=self.state["n"] + 1)
 
     def _choice_json(self) -> dict[str, Any]:
         if self._chosen is None:

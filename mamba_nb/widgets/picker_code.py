@@ -16,7 +16,7 @@ from mamba_nb.widgets.picker_fields import Options, written
 __all__ = ["KEY_VARIABLE", "Chosen", "env_lines", "python_lines"]
 
 KEY_VARIABLE = "MAMBA_MODEL_BACKEND__API_KEY"
-NO_TEMPERATURE = "# No temperature: settings then send 0.7, while the picker's backend sends none."
+NO_TEMPERATURE = "# No temperature: settings then send 0.7;\n# the picker's backend sends none."
 PLAIN = re.compile(r"[\w./:@+\-]+", re.ASCII)  # needs no quotes in .env
 
 

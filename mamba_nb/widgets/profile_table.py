@@ -17,6 +17,7 @@ from mamba_nb.backends.comparing_record import ProfileComparison
 from mamba_nb.backends.profiles_record import FACT_FIELDS
 from mamba_nb.display.text import visible
 from mamba_nb.errors import BadInput, closest
+from mamba_nb.probes.capabilities import CAPABILITIES
 from mamba_nb.servers.found import Servers
 from mamba_nb.widgets._base import script, sheet
 from mamba_nb.widgets.profile_table_models import Entry, entries
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = ["ProfileTable"]
+
+ALL = frozenset(each.name for each in CAPABILITIES)
 
 
 class ProfileTable(TableWork):
@@ -226,8 +229,20 @@ class ProfileTable(TableWork):
             if entry is None or entry.backend is None or (entry.probing is not None and entry.probing.busy):
                 return
             entry.probed = entry.probing
-            entry.probing = Probing(entry.backend, changed=self._touch, ended=partial(self._probed, entry))
+            entry.probing = Probing(
+                entry.backend, unwanted=self._unwanted, changed=self._touch, ended=partial(self._probed, entry)
+            )
             self._touch()
+
+    def _do_choose(self, model: str = "", names: Any = ()) -> None:
+        """What a planned probe asks about; what is left out stays left out in the next plans."""
+        wanted = {str(name) for name in names}
+
+        def choose(_entry: Entry, probing: Probing) -> None:
+            self._unwanted = {name for name in ALL - wanted if name not in probing.known}
+            probing.choose(wanted)
+
+        self._with_probing(model, choose, "")
 
     def _do_probe(self, model: str = "") -> None:
         self._with_probing(model, lambda entry, probing: probing.start(), "probing {}")

@@ -3,7 +3,7 @@
 In goes a backend, out come a phase, counts and results, written by a worker thread and read by whoever paints.
 
     planning    the server is asked what it declares, and earlier results are looked up
-    planned     the number of requests is known; nothing has been asked of the model
+    planned     the number of requests is known, and what to ask can be chosen; nothing has been asked of the model
     probing     under way
     done        every verdict is there; `ended` says where it had to end early
     stopped     the reader stopped it; what was found is kept
@@ -13,16 +13,19 @@ In goes a backend, out come a phase, counts and results, written by a worker thr
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from mamba_nb._bridge import Run, run_in_background
+from mamba_nb.backends import verified
 from mamba_nb.backends.backend import OpenAICompatibleBackend
 from mamba_nb.display.text import count
 from mamba_nb.errors import MambaError, RunStopped
 from mamba_nb.probes import ProbeEvent, ProbePlan, ProbeReport, ProbeResult, plan_probe, probe
 from mamba_nb.probes.capabilities import CAPABILITIES
+from mamba_nb.probes.plan import plan_of
 from mamba_nb.probes.report import fact_of
+from mamba_nb.probes.verbs import CONTEXT_TOKENS
 from mamba_nb.servers.facts import Fact
 
 __all__ = ["Probing"]
@@ -35,13 +38,15 @@ class Probing:
 
     Args:
         backend: Who is asked.
+        unwanted: Capabilities that the reader left out before.
         changed: Called after every change, on a worker thread.
         ended: Called once the asking is over, on a worker thread, before `phase` says so.
 
     Attributes:
         phase: One of those above.
         plan: What will be asked; None while that is not known.
-        again: Whether all is asked anew, because all is known.
+        known: Capabilities that earlier probes have found out.
+        chosen: Capabilities to ask about: those that are not known, or all where all are known.
         asked: Requests sent so far.
         capability: What is being asked about, or None.
         results: Capability -> result, as they come.
@@ -50,17 +55,24 @@ class Probing:
     """
 
     def __init__(
-        self, backend: OpenAICompatibleBackend, *, changed: Callable[[], None], ended: Callable[[], None]
+        self,
+        backend: OpenAICompatibleBackend,
+        *,
+        unwanted: Collection[str] = (),
+        changed: Callable[[], None],
+        ended: Callable[[], None],
     ) -> None:
         self.backend = backend
         self.phase = "planning"
         self.plan: ProbePlan | None = None
-        self.again = False
+        self.known: frozenset[str] = frozenset()
+        self.chosen: frozenset[str] = frozenset()
         self.asked = 0
         self.capability: str | None = None
         self.results: dict[str, ProbeResult] = {}
         self.report: ProbeReport | None = None
         self.error: MambaError | None = None
+        self._unwanted = frozenset(unwanted)
         self._changed = changed
         self._ended = ended
         self._cancelled = False
@@ -92,11 +104,26 @@ class Probing:
             if result.field is not None and result.fact is not None
         }
 
+    def choose(self, wanted: Collection[str]) -> None:
+        """Ask about these, known or not; what it would take is known at once. Only while it is planned."""
+        if self.phase == "planned" and self.plan is not None:
+            self.chosen = frozenset(each.name for each in CAPABILITIES if each.name in wanted)
+            self.plan = plan_of(
+                [each for each in CAPABILITIES if each.name in self.chosen],
+                model=self.plan.model,
+                server=self.plan.server,
+                base_url=self.plan.base_url,
+                cached={},
+                context=verified.declared_context(self.backend.declared),
+                most_context=CONTEXT_TOKENS,
+            )
+            self._changed()
+
     def start(self) -> None:
-        """Ask, as planned; does nothing unless it is planned."""
-        if self.phase != "planned":
+        """Ask, as planned; does nothing unless it is planned and something is chosen."""
+        if self.phase != "planned" or not self.chosen:
             return
-        self._probe = probe(self.backend, again=self.again)
+        self._probe = probe(self.backend, only=self.chosen, again=bool(self.chosen & self.known), quiet=True)
         self.phase = "probing"
         self._work = run_in_background(self._follow)
 
@@ -123,7 +150,7 @@ class Probing:
         if self.phase == "planning":
             return "asking what is declared"
         if self.phase == "planned" and plan is not None:
-            return _cost(plan, again=self.again)
+            return _cost(plan, len(self.known), again=bool(self.chosen) and self.chosen <= self.known)
         if self.phase == "probing" and plan is not None:
             about = _ABOUT.get(self.capability or "")
             asked = f"{count(self.asked)} of at most {count(plan.requests)} requests"
@@ -136,16 +163,15 @@ class Probing:
     def _plan(self) -> None:
         try:
             plan = plan_probe(self.backend)
-            again = not plan.capabilities
-            if again:
-                plan = plan_probe(self.backend, again=True)
         except RunStopped:
             return
         except MambaError as error:
             self.error, self.phase = error, "failed"
         else:
-            self.plan, self.again = plan, again
-            self.phase = "planned"
+            self.plan, self.phase = plan, "planned"
+            self.known = frozenset(plan.cached)
+            wanted = _ABOUT.keys() - self._unwanted
+            self.choose((wanted - self.known) or wanted)
         self._changed()
 
     def _follow(self) -> None:
@@ -177,10 +203,12 @@ class Probing:
         self._changed()
 
 
-def _cost(plan: ProbePlan, *, again: bool) -> str:
+def _cost(plan: ProbePlan, known: int, *, again: bool) -> str:
     """What it would take: the request count first."""
+    if not plan.capabilities:
+        return "nothing is chosen to ask about"
     plural = "" if plan.requests == 1 else "s"
     said = f"at most {count(plan.requests)} request{plural}, about {count(plan.tokens)} tokens"
     if again:
-        return f"all is known; asking again: {said}"
-    return f"{said}; {count(len(plan.cached))} known already" if plan.cached else said
+        return f"known already; asking again: {said}"
+    return f"{said}; {count(known)} known already" if known else said

@@ -18,9 +18,11 @@ from mamba_nb.display import style
 from mamba_nb.display.profiles import MOST_ROWS
 from mamba_nb.display.profiles_columns import MEANINGS, SHOWN, shown, view
 from mamba_nb.display.text import count, one_line, visible
+from mamba_nb.probes.capabilities import CAPABILITIES
 from mamba_nb.servers.facts import Fact
 from mamba_nb.widgets.profile_table_evidence import deciding
 from mamba_nb.widgets.profile_table_models import Entry
+from mamba_nb.widgets.profile_table_probe import Probing
 
 __all__ = ["MODEL", "Choice", "column_of", "compared", "compose", "in_order", "progress"]
 
@@ -123,7 +125,17 @@ def _progress(entry: Entry) -> dict[str, Any]:
         "field": probing.field,
         "notes": [visible(note) for note in probing.report.notes] if probing.report is not None else [],
         "hint": visible(probing.error.hint or "") if probing.error is not None else "",
+        "choice": _choice(probing) if probing.phase == "planned" else [],
     }
+
+
+def _choice(probing: Probing) -> list[dict[str, Any]]:
+    """What a probe can ask about, in the order in which it asks."""
+    chosen, known = probing.chosen, probing.known
+    return [
+        {"name": each.name, "title": each.title, "on": each.name in chosen, "known": each.name in known}
+        for each in CAPABILITIES
+    ]
 
 
 def column_of(name: str) -> str | None:

@@ -36,6 +36,7 @@ class TableWork(MambaWidget):
         self._choice = choice
         self._entries: list[Entry] = []
         self._places = 0
+        self._unwanted: set[str] = set()  # what the reader last left out of a probe
         self._open: tuple[str, str | None] | None = None
         self._search: Run[Any, Servers] | None = None
         self._taking_in: Run[Any, None] | None = None
@@ -73,6 +74,14 @@ class TableWork(MambaWidget):
             for run in work:
                 with contextlib.suppress(MambaError):  # it was stopped, or its row says what went wrong
                     run.result(timeout)
+
+    def _stop_all(self) -> None:
+        """Stop what is under way: the search, what is being asked, the probes. What was found stays."""
+        with self._lock:
+            work = [self._search, *(part for entry in self._entries for part in (entry.run, entry.probing))]
+        for each in work:
+            if each is not None:
+                each.cancel()
 
     def close(self) -> None:
         """Stop what is under way, and take the widget away."""

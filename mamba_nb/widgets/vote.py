@@ -147,8 +147,11 @@ class VoteView(MambaWidget):
 
     def close(self) -> None:
         """Take the widget away; the comparison goes on where it runs."""
-        self._running = False
+        self._stop_all()
         super().close()
+
+    def _stop_all(self) -> None:
+        self._running = False
 
     # a comparison that runs
 
@@ -396,7 +399,7 @@ class VoteView(MambaWidget):
         except (OSError, BadInput) as error:
             place = visible(str(self._file.path if self._file else Path()))
             return {
-                "message": f"{place} cannot be used: {visible(str(error))}",
+                "message": f"{place} cannot be used: {visible(_why(error))}",
                 "hint": "The votes are kept in this kernel, and written with the next one if that works again.",
                 "says": None,
             }
@@ -410,3 +413,8 @@ class VoteView(MambaWidget):
         while self._file is not None and self._unsaved:
             self._file.append(self._unsaved[0])
             self._unsaved.pop(0)
+
+
+def _why(error: OSError | BadInput) -> str:
+    """What is wrong, without the number and the path that the system's own words have."""
+    return f"{error.strerror}." if isinstance(error, OSError) and error.strerror else str(error)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 from mamba_nb.compare.votes import Rating, Ratings, Share, Verdict, longer_wins, tallies, verdict, wilson
 from mamba_nb.compare.votes_items import Ballot
@@ -56,12 +57,17 @@ def unblinded(cells: Sequence[Cell], labels: Sequence[str]) -> list[dict[str, An
     return [
         {
             "label": visible(cell.label),
-            "server": visible(cell.generation.server),
+            "server": visible(_server(cell.generation)),
             "colour": style.model_class(list(labels).index(cell.label)),
             "figures": _figures(cell.generation),
         }
         for cell in cells
     ]
+
+
+def _server(record: Generation) -> str:
+    """The kind of server, or its address where the kind is not known."""
+    return record.server if record.server != "unknown" else urlsplit(record.base_url).netloc or record.server
 
 
 def _figures(record: Generation) -> list[dict[str, str]]:
@@ -208,6 +214,7 @@ def result_html(shown: dict[str, Any], voted: int) -> str:
     below = "".join(f"<div>{esc(text)}</div>" for text in [*shown["others"], shown["note"]] if text)
     return html.page(
         f"<div><b>{esc(shown['said'])}</b></div>\n<div class='mn-quiet'>{count(voted)} blind votes.</div>\n"
-        f'<div class="mn-scroll"><table class="mn-table"><thead><tr><th scope="col" class="mn-label">model</th>{head}'
+        '<div class="mn-scroll" tabindex="0" role="region" aria-label="Result"><table class="mn-table"><thead><tr>'
+        f'<th scope="col" class="mn-label">model</th>{head}'
         f"</tr></thead>\n<tbody>\n{body}</tbody></table></div>\n{below}"
     )

@@ -5,6 +5,10 @@
         page.run_all()
         assert page.locator(".jp-OutputArea-output").inner_text() == "2"
 
+    def test_elsewhere(opening):
+        with opening(["1 + 1"], frontend="notebook") as page:  # or "voila"; or kernel=False
+            ...
+
 The server listens on 127.0.0.1 with a random token, reads and keeps nothing of the user's, and ends with the
 session. The page may reach nothing else: what it tries is refused and kept in `page.external`.
 """
@@ -22,7 +26,7 @@ import sys
 import time
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +43,7 @@ CHROMIUM_FLAGS = [
     "--no-first-run",
 ]
 THEMES = {"light": "JupyterLab Light", "dark": "JupyterLab Dark"}
+PLACES = {"lab": "/doc/tree/", "notebook": "/notebooks/", "voila": "/voila/render/"}
 SCROLLER = ".jp-NotebookPanel-notebook .jp-WindowedPanel-outer"
 KERNEL = {"name": "python3", "display_name": "Python 3"}
 MOST_PIXELS = 12_000  # Chromium paints no more in one picture
@@ -48,6 +53,17 @@ expect.set_options(timeout=30_000)
 KERNEL_IDLE = """() => {
     const kernel = window.jupyterapp?.shell?.currentWidget?.sessionContext?.session?.kernel;
     return !!kernel && kernel.connectionStatus === 'connected' && kernel.status === 'idle';
+}"""
+SPINNER_GONE = "() => !document.querySelector('#loading:not([style*=none])')"
+OPEN_WITHOUT_KERNEL = """async path => {
+    const app = await new Promise(done => {
+        const look = () => window.jupyterapp ? done(window.jupyterapp) : setTimeout(look, 50);
+        look();
+    });
+    await app.restored;
+    const kernelPreference = { shouldStart: false, canStart: true, autoStartDefault: false };
+    const panel = await app.commands.execute('docmanager:open', { path, factory: 'Notebook', kernelPreference });
+    await panel.revealed;
 }"""
 RUN_ALL = "() => { window.cellsRun = window.jupyterapp.commands.execute('notebook:run-all-cells').then(() => true); }"
 CELLS_RUN = """most => Promise.race([window.cellsRun,
@@ -97,6 +113,7 @@ class JupyterServer:
         command = [sys.executable, "-m", "jupyter_server", "--no-browser", "--allow-root"]
         command += ["--ServerApp.ip=127.0.0.1", f"--ServerApp.port={port}", "--ServerApp.port_retries=0"]
         command += [f"--ServerApp.root_dir={self.root}", "--LabApp.expose_app_in_browser=True"]
+        command += ["--JupyterNotebookApp.expose_app_in_browser=True"]
         self._log = (self._home / "server.log").open("wb")
         self._process = subprocess.Popen(
             command,
@@ -132,10 +149,11 @@ class JupyterServer:
         with urllib.request.urlopen(request, timeout=20) as reply:
             return json.loads(reply.read() or b"null")
 
-    def end_kernels(self) -> None:
-        """Kernels run in sessions of their own, so they are ended by name."""
+    def end_kernels(self, but: Collection[str] = ()) -> None:
+        """Kernels run in sessions of their own, so they are ended by name; those in `but` go on."""
         for kernel in self.api("GET", "/api/kernels"):
-            self.api("DELETE", f"/api/kernels/{kernel['id']}")
+            if kernel["id"] not in but:
+                self.api("DELETE", f"/api/kernels/{kernel['id']}")
 
 
 class NotebookPage:
@@ -147,7 +165,9 @@ class NotebookPage:
         console: Errors of the browser's console and of the page's scripts.
     """
 
-    def __init__(self, page: Page, server: JupyterServer, path: Path) -> None:
+    def __init__(
+        self, page: Page, server: JupyterServer, path: Path, *, frontend: str = "lab", kernel: bool = True
+    ) -> None:
         self.page = page
         self.path = path
         self.external: list[str] = []
@@ -156,9 +176,16 @@ class NotebookPage:
         page.on("console", lambda said: self.console.append(said.text) if said.type == "error" else None)
         page.on("pageerror", lambda error: self.console.append(str(error)))
         page.route("**/*", self._only_local)
-        page.goto(f"{server.url}/doc/tree/{urllib.parse.quote(path.name)}?token={server.token}", wait_until="load")
+        place = PLACES[frontend] + urllib.parse.quote(path.name) if kernel else f"/lab/workspaces/{path.stem}"
+        page.goto(f"{server.url}{place}?token={server.token}", wait_until="load")
+        if frontend == "voila":  # it runs the cells by itself, behind a spinner
+            page.wait_for_function(SPINNER_GONE)
+            return
+        if not kernel:
+            page.evaluate(OPEN_WITHOUT_KERNEL, path.name)
         page.locator(SCROLLER).wait_for()
-        page.wait_for_function(KERNEL_IDLE)
+        if kernel:
+            page.wait_for_function(KERNEL_IDLE)
 
     def _only_local(self, route: Route) -> None:
         if urllib.parse.urlsplit(route.request.url).hostname in (None, "127.0.0.1"):  # None: data:, blob:
@@ -244,11 +271,7 @@ def lab(
         ) -> NotebookPage:
             server = jupyter(theme)
             used.add(server)
-            if isinstance(notebook, list):
-                cells = [nbformat.v4.new_code_cell(source) for source in notebook]
-                notebook = nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": KERNEL})
-            path = server.root / f"{request.node.name.split('[')[0][:60]}-{secrets.token_hex(3)}.ipynb"
-            nbformat.write(notebook, path)
+            path = _written(notebook, server, request.node.name.split("[")[0][:60])
             page = browser.new_page(viewport={"width": width, "height": 900})
             stack.callback(page.close)
             return NotebookPage(page, server, path)
@@ -256,3 +279,43 @@ def lab(
         yield start
     for server in used:
         server.end_kernels()
+
+
+@pytest.fixture(scope="session")
+def opening(browser: Browser, jupyter: Callable[[str], JupyterServer]) -> Callable[..., Any]:
+    """Opens a notebook for as long as a `with` block lasts, so that several tests can share one.
+
+    Takes what `lab` takes, and `frontend`: "lab", "notebook" or "voila"; and in JupyterLab `kernel`: False opens the
+    notebook without one.
+    """
+
+    @contextlib.contextmanager
+    def start(
+        notebook: list[str] | nbformat.NotebookNode,
+        *,
+        frontend: str = "lab",
+        kernel: bool = True,
+        theme: str = "light",
+        width: int = 1100,
+    ) -> Iterator[NotebookPage]:
+        server = jupyter(theme)
+        path = _written(notebook, server, frontend)
+        before = {kernel["id"] for kernel in server.api("GET", "/api/kernels")}
+        page = browser.new_page(viewport={"width": width, "height": 900})
+        try:
+            yield NotebookPage(page, server, path, frontend=frontend, kernel=kernel)
+        finally:
+            page.close()
+            server.end_kernels(but=before)
+
+    return start
+
+
+def _written(notebook: list[str] | nbformat.NotebookNode, server: JupyterServer, name: str) -> Path:
+    """The notebook as a new file in the server's folder."""
+    if isinstance(notebook, list):
+        cells = [nbformat.v4.new_code_cell(source) for source in notebook]
+        notebook = nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": KERNEL})
+    path = server.root / f"{name}-{secrets.token_hex(3)}.ipynb"
+    nbformat.write(notebook, path)
+    return path

@@ -140,7 +140,7 @@ def test_an_agents_calls_are_cards_between_its_steps(lab) -> None:
     ask(chat, "add 1 and 2")
     expect(states(chat)).to_have_text(["●done", "●done"])
     card = chat.locator(".mn-answered").nth(0).locator(".mn-callcard")
-    expect(card).to_contain_text("calls add ●returned")
+    expect(card).to_contain_text("calls add ● returned")
     expect(card.locator("pre").first).to_be_hidden()
     card.locator("summary").focus()
     notebook.page.keyboard.press("Enter")

@@ -218,3 +218,41 @@ def test_after_a_reload_the_state_is_shown_and_without_a_kernel_the_plain_copy(l
     alone.locator(".mn-fold > summary").click()
     expect(alone.locator(".mn-fold")).to_contain_text("Hello there")
     expect(alone.locator(".mn-fold")).to_contain_text('model="llama3.2:latest"')
+
+
+def test_a_test_under_way_is_seen_after_a_reload_and_ends_when_its_cell_is_run_again(lab, ollama):
+    ollama.script = Script(text="word " * 5000, itl_s=0.05)
+    page, picker = shown(lab, ollama)
+    page.save()  # a page that is loaded again has the outputs that were saved
+    choose(page, picker, "llama3.2")
+    picker.get_by_role("button", name="Test").click()
+    expect(picker.locator(".mn-panel")).to_contain_text("word word")
+    page.page.reload(wait_until="load")
+    expect(picker.locator(".mn-panel")).to_contain_text("word word")
+    expect(picker.get_by_role("button", name="Stop")).to_be_visible()
+    page.page.wait_for_function(KERNEL_IS_IDLE)
+    page.run_all()
+    expect(picker.get_by_role("button", name="Test")).to_be_disabled()  # a new one, with nothing chosen
+    page.page.wait_for_timeout(500)
+    assert [request.disconnected for request in ollama.chats] == [True]
+    assert page.console == []
+
+
+def test_thousands_of_models_are_searched_and_a_name_without_end_stays_in_its_place(lab):
+    names = [f"org/model-{number:04d}" for number in range(4999)]
+    with ScriptedServer(Script(text="Hello."), models=[*names, "L" * 1900]) as server:
+        page, picker = shown(lab, server)
+        field = picker.get_by_label("Model", exact=True)
+        field.click()
+        expect(picker.locator(".mn-list")).to_contain_text("4,800 more: type to find them")
+        choose(page, picker, "4321")
+        expect(field).to_have_value(re.compile("model-4321"))
+        picker.get_by_role("button", name="Test").click()
+        expect(picker.locator(".mn-panel")).to_contain_text("done")
+        choose(page, picker, "LLLL")
+        expect(picker.locator(".mn-details")).to_contain_text("nobody says")
+        picker.get_by_role("button", name="Test").click()
+        expect(picker.locator(".mn-panel")).to_contain_text("done")
+        assert picker.evaluate("e => e.scrollWidth <= e.clientWidth")
+        assert picker.bounding_box()["height"] < 1500
+        assert page.console == []

@@ -11,6 +11,10 @@ from playwright.sync_api import expect
 MODELS = str(Path(__file__).parent.parent / "probes")
 HOSTILE = """<img src=x onerror="window.harmed = 1"><script>window.harmed = 2</script>"""
 KEY = "sk-hush-hush-1234567890"
+KERNEL_IS_IDLE = """() => {
+    const kernel = window.jupyterapp?.shell?.currentWidget?.sessionContext?.session?.kernel;
+    return kernel?.connectionStatus === 'connected' && kernel.status === 'idle';
+}"""
 
 # A server whose model can all that a probe asks for; after three requests it is slow, until `gate` is there.
 SETUP = """
@@ -165,4 +169,43 @@ def test_models_are_added_found_retried_and_removed(lab, tmp_path: Path) -> None
     expect(row(page, "onerror")).to_have_count(0)
     expect(name).to_be_focused()
     page.picture(tmp_path / "added.png")
+    harmless(page)
+
+
+def test_a_probe_goes_on_under_a_reload_and_ends_when_its_cell_is_run_again(lab, tmp_path: Path) -> None:
+    page = lab([setup(tmp_path), "table = ProfileTable([backend])\ntable"], width=1200)
+    page.run_all()
+    page.save()  # a page that is loaded again has the outputs that were saved
+    live = row(page, "llama3.2")
+    live.get_by_role("button", name="Probe").click()
+    expect(live).to_contain_text("at most")
+    live.get_by_role("button", name="Probe").click()
+    expect(live).to_contain_text("3 of at most")
+    page.page.reload(wait_until="load")
+    expect(live.get_by_role("progressbar")).to_be_visible()
+    expect(live).to_contain_text("3 of at most")
+    page.page.wait_for_function(KERNEL_IS_IDLE)
+    live.get_by_role("button", name="Stop").click()
+    expect(live).to_contain_text("stopped")
+
+    live.get_by_role("button", name="Probe").click()
+    expect(live).to_contain_text("at most")
+    live.get_by_role("button", name="Probe").click()
+    expect(live.get_by_role("button", name="Stop")).to_be_visible()
+    page.run_all()  # another server, another table: the first probe has nobody to show it to
+    expect(live.get_by_role("button", name="Probe")).to_be_enabled()
+    assert page.errors() == []
+    assert page.console == []
+
+
+def test_a_name_of_thousands_of_letters_breaks_nothing(lab, tmp_path: Path) -> None:
+    cells = [setup(tmp_path), 'table = ProfileTable(["gpt-4o", "x" * 5000, "y " * 2500])\ntable']
+    page = lab(cells, width=600)
+    page.run_all()
+    table = page.locator(".mn-profiling")
+    expect(table.locator("tbody th")).to_have_count(3)
+    expect(table.get_by_role("button", name="Remove gpt-4o")).to_be_visible()
+    assert table.locator("tbody th").nth(1).bounding_box()["width"] < 300
+    assert table.evaluate("e => e.scrollWidth <= e.clientWidth")
+    assert table.bounding_box()["height"] < 2500
     harmless(page)

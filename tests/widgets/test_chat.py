@@ -611,6 +611,14 @@ class TestAgent:
         assert (panel["state"], panel["calling"]) == ("done", False)
         assert panel["calls"][0]["state"] == "stopped"
 
+        # The next question goes on from there: the call stays known to the model, with a result that says so.
+        server.script = answers
+        do(chat, do="send", text="and now", token="u")
+        ended(chat)
+        sent = server.chats[-1].body["messages"]
+        assert [message["role"] for message in sent] == ["user", "assistant", "tool", "assistant", "user"]
+        assert "interrupted" in sent[2]["content"]
+
     def test_structured_output_is_shown_as_json(self, server, backend, made):
         server.script = Script(text='{"name": "Paris", "people": 2}')
         chat = made(Agent(backend, output_type=City))

@@ -14,7 +14,6 @@ import mamba_nb
 from mamba_nb import OpenAICompatibleBackend, variant
 from mamba_nb.errors import BadInput, RunStopped
 from mamba_nb.testing import Script, ScriptedServer
-from mamba_nb.widgets import compare_view_cells
 from mamba_nb.widgets.compare_view import CompareView
 from mamba_nb.widgets.compare_view_diff import word_diff
 
@@ -300,33 +299,23 @@ def test_closing_stops_the_run(views):
         view = views(backends(server))
         press(view, "run", prompt="Go on")
         run = view.run
+        wait(lambda: any(panel["state"] == "streaming" for panel in view.state["panels"]))
         view.close()
         wait(run.done)
         assert run.cancelled()
         assert run not in mamba_nb.runs()
+        wait(lambda: any(request.disconnected for request in server.chats))
 
 
-def test_a_cell_run_again_ends_what_it_had_left_and_nothing_else(monkeypatch):
-    class Shown:
-        left = False
-
-        def leave(self) -> None:
-            self.left = True
-
-    def show(widget: Shown, cell: str, message: str) -> None:
-        monkeypatch.setattr(compare_view_cells, "_running_cell", lambda: (cell, message))
-        compare_view_cells.take_place(widget)
-
-    first, second, third, elsewhere, unnamed = (Shown() for _ in range(5))
-    show(first, "cell", "run 1")
-    show(second, "cell", "run 1")
-    show(elsewhere, "cell", "run 1")
-    show(elsewhere, "other cell", "run 2")
-    show(unnamed, "", "")
-    assert not any(widget.left for widget in (first, second))
-    show(second, "cell", "run 3")
-    show(third, "cell", "run 3")
-    assert [widget.left for widget in (first, second, third, elsewhere, unnamed)] == [True, False, False, False, False]
+def test_a_cell_run_again_stops_what_its_last_run_began(views):
+    with ScriptedServer(Script(text="word " * 2000, itl_s=0.02), models=["one", "two"]) as server:
+        view = views(backends(server))
+        press(view, "run", prompt="Go on")
+        wait(lambda: any(panel["state"] == "streaming" for panel in view.state["panels"]))
+        view._stop_all()
+        ended(view)
+        assert view.run.cancelled()
+        wait(lambda: any(request.disconnected for request in server.chats))
 
 
 def test_differences_are_marked_when_both_have_answered(views):

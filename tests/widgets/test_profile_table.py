@@ -254,6 +254,54 @@ class TestProbing:
         assert table.state["probes"] == {}
         assert not [each for each in vllm.requests if each.method == "POST"]
 
+    def test_the_count_follows_what_is_chosen_and_only_that_is_asked(self, tables, backend, vllm):
+        table = tables([backend])
+        settled(table)
+        key = row(table, "llama3.2")["key"]
+        plan = lambda: probe_of(table, "llama3.2")  # noqa: E731
+        ticked = lambda: [each["name"] for each in plan()["choice"] if each["on"]]  # noqa: E731
+        asked = lambda: [each for each in vllm.requests if each.method == "POST"]  # noqa: E731
+        do(table, "plan", model=key)
+        until(lambda: plan().get("phase") == "planned")
+        assert len(ticked()) == 21
+        do(table, "choose", model=key, names=[])
+        until(lambda: plan()["words"] == "nothing is chosen to ask about")
+        do(table, "probe", model=key)
+        assert probe_of(table, "llama3.2")["phase"] == "planned" and not asked()
+        do(table, "choose", model=key, names=["json_object", "stop", "no such thing"])
+        until(lambda: ticked() == ["stop", "json_object"])
+        # json_object sends two, stop one and the one it shares, and four are spare
+        assert plan()["words"].startswith("at most 8 requests, about ")
+        do(table, "probe", model=key)
+        until(lambda: plan().get("phase") == "done")
+        assert len(asked()) <= 8
+        assert backend.profile.fact("supports_json_object").source == "verified"
+        assert backend.profile.fact("supports_tools").source == "claimed"
+        assert plan()["words"] == "2 of 2 found out"
+
+        before = len(asked())  # what was left out stays left out, what is known is not ticked, and can be asked again
+        do(table, "plan", model=key)
+        until(lambda: plan().get("phase") == "planned")
+        assert [each["name"] for each in plan()["choice"] if each["known"]] == ["stop", "json_object"]
+        do(table, "choose", model=key, names=["stop"])
+        until(lambda: plan()["words"].startswith("known already; asking again: at most 6 requests"))
+        do(table, "probe", model=key)
+        until(lambda: plan().get("phase") == "done")
+        assert len(asked()) > before
+
+    def test_what_was_left_out_for_one_model_is_left_out_for_the_next(self, tables, backend, vllm):
+        other = OpenAICompatibleBackend("llama3.2", vllm.base_url.replace("127.0.0.1", "localhost"), server="vllm")
+        with other:
+            table = tables({"one": backend, "two": other})
+            settled(table)
+            keys = [row(table, name)["key"] for name in ("one", "two")]
+            do(table, "plan", model=keys[0])
+            until(lambda: probe_of(table, "one").get("phase") == "planned")
+            do(table, "choose", model=keys[0], names=["tools", "vision"])
+            do(table, "plan", model=keys[1])
+            until(lambda: probe_of(table, "two").get("phase") == "planned")
+            assert [each["name"] for each in probe_of(table, "two")["choice"] if each["on"]] == ["tools", "vision"]
+
     def test_verdicts_come_into_the_cells_and_stay_in_the_backends_profile(self, tables, backend):
         table = tables(["gpt-4o", backend])
         settled(table)
@@ -277,7 +325,7 @@ class TestProbing:
         assert len(settled(table)["evidence"]["results"]) > 15
         do(table, "plan", model=key)  # everything is known now
         until(lambda: probe_of(table, "llama3.2").get("phase") == "planned")
-        assert probe_of(table, "llama3.2")["words"].startswith("all is known; asking again: at most ")
+        assert probe_of(table, "llama3.2")["words"].startswith("known already; asking again: at most ")
         do(table, "stop", model=key)
         settled(table)
         assert probe_of(table, "llama3.2")["phase"] == "done"
@@ -342,6 +390,22 @@ class TestProbing:
         for table in (one, other):
             until(lambda table=table: probe_of(table, "llama3.2").get("phase") == "done")
             assert row(table, "llama3.2")["cells"]["supports_tools"]["source"] == "verified"
+
+    def test_a_cell_that_is_run_again_stops_the_probe_and_the_table_stands(self, tables):
+        with (
+            ScriptedServer(Script(text="x", ttft_s=60), style="vllm", models=["m"]) as server,
+            OpenAICompatibleBackend("m", server.base_url, server="vllm", timeout=90) as backend,
+        ):
+            table = tables([backend])
+            settled(table)
+            key = row(table, "m")["key"]
+            do(table, "plan", model=key)
+            until(lambda: probe_of(table, "m").get("phase") == "planned")
+            do(table, "probe", model=key)
+            until(lambda: any(each.method == "POST" for each in server.requests))
+            table._stop_all()
+            until(lambda: probe_of(table, "m").get("phase") == "stopped")
+            assert [each["label"] for each in settled(table)["rows"]] == ["m"]
 
     def test_closing_the_table_stops_its_probe(self, tables):
         with (

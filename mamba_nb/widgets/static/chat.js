@@ -2,6 +2,7 @@
 // belongs to the view alone.
 const PATIENT_MS = 1500;
 const KERNEL_BUSY = "The kernel is busy with a cell, and hears of this when that is over.";
+const LONG = 400;  // characters of a question that may have to be scrolled
 const NEAR_END = 24;  // pixels from the end within which a reader follows what grows
 
 function token() { return Math.random().toString(36).slice(2, 12); }
@@ -12,18 +13,18 @@ function callCard(call) {
   const word = { running: "running", done: "returned", failed: "failed", stopped: "no result" }[state] || state;
   return h("details", { class: "mn-callcard" },
     h("summary", {}, "calls ", h("code", {}, call.name), " ",
-      h("span", { class: "mn-state mn-quiet" }, stateMark(mark), word, call.took ? ` in ${call.took}` : "")),
-    h("div", { class: "mn-quiet" }, "arguments"), h("pre", { class: "mn-text" }, call.arguments || "none"),
+      h("span", { class: "mn-state mn-quiet" }, stateMark(mark), ` ${word}`, call.took ? ` in ${call.took}` : "")),
+    h("div", { class: "mn-quiet" }, "arguments"), h("pre", { class: "mn-text", tabindex: "0" }, call.arguments || "none"),
     call.result !== null && call.result !== undefined && h("div", { class: "mn-quiet" }, state === "failed" ? "error" : "result"),
-    call.result !== null && call.result !== undefined && h("pre", { class: "mn-text" }, call.result === "" ? "empty" : call.result));
+    call.result !== null && call.result !== undefined && h("pre", { class: "mn-text", tabindex: "0" }, call.result === "" ? "empty" : call.result));
 }
 
 // One question.
 function questionView(chat, panel) {
   const edit = button("Edit", () => chat.edit(panel));
-  const element = h("section", { class: "mn-turn mn-asked", "aria-label": "Your question" },
+  const element = h("article", { class: "mn-turn mn-asked", "aria-label": "Your question" },
     h("div", { class: "mn-head" }, h("div", { class: "mn-name" }, h("b", {}, "You")), edit),
-    h("div", { class: "mn-words", dir: "auto" }, panel.text),
+    h("div", { class: "mn-words", dir: "auto", tabindex: panel.text.length > LONG ? "0" : null }, panel.text),
     panel.images ? h("div", { class: "mn-quiet mn-small" }, panel.images === 1 ? "with 1 image" : `with ${panel.images} images`) : null);
   return { element, update(_panel, state) { edit.disabled = state.running; } };
 }
@@ -38,7 +39,7 @@ function answerView(chat, panel) {
   const done = h("div", { class: "mn-md", dir: "auto" }), tail = h("div", { class: "mn-tail", dir: "auto" });
   const sayHtml = growingHtml(done), sayTail = growingText(tail), sayThoughts = growingText(thoughts);
   const calls = h("div", {}), below = h("div", {}), failure = h("div", {});
-  const element = h("section", { class: "mn-turn mn-answered mn-c0" },
+  const element = h("article", { class: "mn-turn mn-answered mn-c0" },
     h("div", { class: "mn-head" }, name, state, figures, h("div", { class: "mn-tools" }, again, copy)),
     think, done, tail, calls, failure, below);
   const shown = {};
@@ -52,7 +53,7 @@ function answerView(chat, panel) {
       }
       const word = panel.calling ? "calling" : panel.state;
       if (changed("state", word))
-        state.replaceChildren(panel.calling ? h("span", { class: "mn-state" }, stateMark("streaming"), "calling") : stateWord(word));
+        state.replaceChildren(panel.calling ? h("span", { class: "mn-state" }, stateMark("streaming"), " calling") : stateWord(word));
       if (changed("figures", panel.figures))
         figures.replaceChildren(...(panel.figures || []).map((f) => h("span", { title: f.says }, f.name ? `${f.name} ` : "", h("b", {}, f.value))));
       if (changed("thinking", panel.thinking)) thinking.textContent = panel.thinking ? `thinking (${panel.thinking})` : "thinking";
@@ -218,11 +219,11 @@ export default {
     const excerpt = h("span", { class: "mn-quiet" });
     const chat = {
       state: () => copy.state,
-      send: (message) => model.send(message),
+      send: (message) => tell(model, message),
       system: () => system.value,
       edit: (panel) => field.edit(panel),
       say: (text) => below.say(text),
-      copy(what, turn) { const mine = token(); below.want(mine); model.send({ do: "copy", what, turn, token: mine }); },
+      copy(what, turn) { const mine = token(); below.want(mine); tell(model, { do: "copy", what, turn, token: mine }); },
     };
     const title = h("div", { class: "mn-name" }), used = usedView(), voice = announcer();
     const field = composer(chat), below = actions(chat);
@@ -231,11 +232,11 @@ export default {
     const empty = h("div", { class: "mn-quiet mn-nothing" }, "Nothing asked yet.");
     const log = h("div", { class: "mn-log", tabindex: "0", role: "region", "aria-label": "Conversation" }, empty);
     const failure = h("div", {});
-    const root = h("div", { class: `${ROOT} mn-chat`, "data-lm-suppress-shortcuts": "true" },
+    const root = h("div", { class: `${ROOT} mn-chat` }, kernelNote(model, el),
       h("div", { class: "mn-head mn-top" }, title, used.element), fold, log, failure, field.element, below.element, voice.box);
     el.append(root);
 
-    system.addEventListener("change", () => model.send({ do: "system", text: system.value }));
+    system.addEventListener("change", () => tell(model, { do: "system", text: system.value }));
     root.addEventListener("keydown", (event) => {
       // What is typed here is not a shortcut of the notebook.
       event.stopPropagation();

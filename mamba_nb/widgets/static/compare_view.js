@@ -2,24 +2,21 @@
 const PATIENCE_MS = 1500;
 const BUSY = "The kernel is busy with another cell; this begins when it is free.";
 const COPIED_MS = 2000;
-const NEEDS_KERNEL = "No kernel is connected: what you see may be unfinished. Run the cell again to go on.";
 
 export default {
   initialize({ model }) { live(model); },
   render({ model, el }) {
-    const send = (what, more) => model.send({ do: what, ...more });
+    const send = (what, more) => tell(model, { do: what, ...more });
     const voice = announcer(), models = modelsBox(send), prompt = promptBox(send), diff = diffBox(send);
     const panels = panelsBox(model, send, voice);
     const error = h("div", {}), summary = h("div", { class: "mn-cv-summary" });
-    // The front end marks a view that has no kernel when it is made, and says it of a model when its kernel goes.
-    const gone = h("div", { class: "mn-cv-gone mn-quiet", role: "status" });
-    const left = (is) => say(gone, is ? NEEDS_KERNEL : "");
-    left(el.classList.contains("jupyter-widgets-disconnected"));
-    model.on("comm_live_update", () => left(true));
-    model.on("change:state", () => left(false));
-    el.append(h("div", { class: `${ROOT} mn-cv` }, gone, models.element, prompt.element, error, diff.element, panels.element, summary, voice.box));
+    const root = h("div", { class: `${ROOT} mn-cv` }, kernelNote(model, el), models.element, prompt.element, error, diff.element, panels.element, summary, voice.box);
+    el.append(root);
     const sayError = onChange((state) => state.error, (it) => error.replaceChildren(errorBox(it) || ""));
-    const saySummary = onChange((state) => state.summary, (it) => summary.replaceChildren(...cleaned(it || "").childNodes));
+    const saySummary = onChange((state) => state.summary, (it) => {
+      summary.replaceChildren(...cleaned(it || "").childNodes);
+      for (const box of summary.querySelectorAll(".mn-scroll")) keyboardScrolls(box, "Summary");
+    });
     return watch(model, (state, what) => {
       models.update(state);
       prompt.update(state);
@@ -41,6 +38,11 @@ function onChange(part, draw) {
   };
 }
 
+// What can scroll can be reached without a mouse.
+function keyboardScrolls(box, name) {
+  for (const [attribute, value] of [["tabindex", "0"], ["role", "region"], ["aria-label", name]]) box.setAttribute(attribute, value);
+}
+
 function spoken(state) {
   const list = state.panels || [];
   if (state.running) return endedWords(list) || "Running.";
@@ -51,7 +53,7 @@ function spoken(state) {
 function modelsBox(send) {
   const summary = h("summary", {}), list = h("div", { class: "mn-cv-list" });
   const filter = h("input", { type: "text", placeholder: "name or server", oninput: () => sift() });
-  const look = button("Find models", () => send("find")), state = h("span", {}), none = h("div", { class: "mn-quiet" });
+  const look = button("Find models", () => send("find")), state = h("span", {}), none = h("div", { class: "mn-cv-none mn-quiet" });
   const set = h("fieldset", {}, h("legend", { class: "mn-hidden" }, "Models to compare"), list);
   const element = h("details", { class: "mn-cv-models" }, summary,
     h("div", { class: "mn-actions" }, labelled("Filter", filter), look, state), set, none);
@@ -236,6 +238,7 @@ function onePanel(id, model, send, voice) {
   const at = h("span", { class: "mn-quiet" }), browse = h("span", { class: "mn-cv-browse" }, back, at, on);
   const panel = answerPanel({ actions: h("div", { class: "mn-cv-actions" }, pin, again, copy, browse) });
   const name = onChange((it) => it.label, (label) => {
+    for (const box of panel.element.querySelectorAll(".mn-think pre")) keyboardScrolls(box, `Thinking of ${label}`);
     const named = [[pin, "Pin"], [again, "Ask again"], [copy, "Copy"], [back, "Answer before this one"], [on, "Answer after this one"]];
     for (const [element, what] of named) element.setAttribute("aria-label", `${what}: ${label}`);
   });

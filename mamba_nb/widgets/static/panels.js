@@ -10,12 +10,12 @@ export default {
     const busy = h("span", { class: "mn-quiet" });
     let timer = 0;
     const stop = button("Stop", () => {
-      model.send({ do: "stop" });
+      tell(model, { do: "stop" });
       // A kernel that runs a blocking cell hears of it only when the cell is over.
       timer = setTimeout(() => { if (!stop.disabled) { busy.textContent = BUSY; voice.say(BUSY); } }, PATIENCE_MS);
     });
     const actions = h("div", { class: "mn-actions" }, stop, busy);
-    el.append(h("div", { class: ROOT }, actions, voice.box, grid));
+    el.append(h("div", { class: ROOT }, kernelNote(model, el), actions, voice.box, grid));
     const panels = [];
     const unwatch = watch(model, (state, what) => {
       const list = state.panels || [];
@@ -26,7 +26,8 @@ export default {
       actions.hidden = !state.stoppable;
       stop.disabled = !state.running;  // it keeps its place: nothing jumps when the run ends
       if (!state.running) busy.textContent = "";
-      voice.say(state.running ? endedWords(list) : `All answers have ended. ${endedWords(list)}`);
+      if (state.running) voice.say(endedWords(list));
+      else if (list.every((panel) => OVER.includes(panel.state))) voice.say(`All answers have ended. ${endedWords(list)}`);
     });
     return () => { clearTimeout(timer); unwatch(); };
   },

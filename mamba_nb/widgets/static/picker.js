@@ -7,12 +7,15 @@ function worded(text) {
   return (text || "").split("`").map((part, index) => (index % 2 ? h("code", {}, part) : part));
 }
 
-// Calls `paint` with these values when they have changed since the last call.
+// Calls `paint` with these values when they have changed since the last call. What is the very same is not read again:
+// a list may have thousands of models.
 function when(paint) {
-  let last = null;
+  let seen = [], texts = [];
   return (...values) => {
-    const now = JSON.stringify(values);
-    if (now !== last) { last = now; paint(...values); }
+    const now = values.map((value, place) => (place < seen.length && seen[place] === value ? texts[place] : JSON.stringify(value)));
+    const same = texts.length > 0 && now.every((text, place) => text === texts[place]);
+    [seen, texts] = [values, now];
+    if (!same) paint(...values);
   };
 }
 
@@ -116,7 +119,7 @@ function modelChooser(send, giveKey) {
     }
     const offer = state.embedded;
     if (offer && offer.state === "idle" && matches("embedded model without a server")) list.append(embeddedRow(offer));
-    if (left) list.append(h("div", { class: "mn-quiet mn-none", role: "option", "aria-disabled": "true" }, `${left} more: type to find them`));
+    if (left) list.append(h("div", { class: "mn-quiet mn-none", role: "option", "aria-disabled": "true" }, `${left.toLocaleString("en")} more: type to find them`));
     if (!list.childElementCount) {
       const nothing = words.length ? `No model has “${input.value}” in its name or its server's` : "No models yet";
       list.append(h("div", { class: "mn-quiet mn-none", role: "option", "aria-disabled": "true" }, nothing));
@@ -300,14 +303,19 @@ function addressField(send) {
 // Where nothing was found: how to start each server, and one click to the embedded model.
 function embeddedOffer(send) {
   const act = button("", () => send({ do: running ? "stop_embedded" : "embedded" }));
-  const says = h("div", {}), error = h("div", {});
+  const says = h("div", {}), error = h("div", {}), share = h("div", {});
+  const meter = h("div", { class: "mn-meter", role: "progressbar", "aria-label": "Weights fetched", "aria-valuemin": 0, "aria-valuemax": 100 }, share);
   let running = false;
-  const element = h("div", { class: "mn-offer" }, act, says, error);
+  const element = h("div", { class: "mn-offer" }, meter, act, says, error);
   return {
     element,
     update: when((embedded, main, none) => {
       element.hidden = !none && (embedded.state === "idle" || embedded.state === "done");  // else it is in the list
       running = embedded.state === "waiting" || embedded.state === "loading model";
+      const percent = embedded.share === null ? null : Math.round(100 * embedded.share);
+      meter.classList.toggle("mn-still", percent === null);  // its room is kept: nothing jumps when it comes
+      meter.setAttribute("aria-valuenow", percent || 0);
+      share.style.width = `${percent || 0}%`;
       act.textContent = running ? "Stop" : embedded.button;
       act.className = main && !running ? "mn-button mn-main" : "mn-button";
       const mark = embedded.state === "idle" ? null : stateMark(embedded.state);
@@ -385,7 +393,7 @@ function codeBoxes(say) {
 export default {
   initialize({ model }) { live(model); },
   render({ model, el }) {
-    const send = (message) => model.send(message);
+    const send = (message) => tell(model, message);
     const voice = announcer();
     const key = keyField(send), address = addressField(send);
     const chooser = modelChooser(send, key.point);
@@ -407,7 +415,8 @@ export default {
     const test = h("div", { class: "mn-field mn-wide" });
     prompt.id = unique();
     test.append(h("label", { for: prompt.id }, "Test prompt"), h("div", { class: "mn-with" }, prompt, act));
-    const root = h("div", { class: `${ROOT} mn-picker`, "data-lm-suppress-shortcuts": "true", role: "group", "aria-label": "Backend picker" },
+    const root = h("div", { class: `${ROOT} mn-picker`, role: "group", "aria-label": "Backend picker" },
+      kernelNote(model, el),
       h("div", { class: "mn-line" }, chooser.element, refresh, codes.toggle),
       status, codes.element, errors, help.element, embedded.element,
       h("div", { class: "mn-line mn-fields" }, address.element, key.element,
@@ -419,7 +428,7 @@ export default {
       ...(note ? [h("div", {}, stateMark("warning"), note)] : [])));
     const drawError = when((error) => errors.replaceChildren(...[errorBox(error)].filter(Boolean)));
     const stop = watch(model, (state, what) => {
-      if (what && what.panels) { panel.update(state.panels[0]); say(state); return; }
+      if (what && what.panels && !what.set) { panel.update(state.panels[0]); say(state); return; }
       const none = state.search === "none found";
       chooser.look(state.search === "searching");
       chooser.update(state.servers, state.choices, state.chosen, state.embedded);

@@ -23,6 +23,11 @@ function moment(at) {
   return at.length > 10 && !Number.isNaN(when.getTime()) ? `${when.toISOString().slice(0, 19).replace("T", " ")} UTC` : at;
 }
 
+// Text with `code` in backticks.
+function worded(text) {
+  return (text || "").split("`").map((part, index) => (index % 2 ? h("code", {}, part) : part));
+}
+
 // Replaces what an element holds, and keeps the keyboard's place: the control with the same name gets the focus back.
 function refill(element, ...children) {
   const active = element.contains(element.ownerDocument.activeElement) ? element.ownerDocument.activeElement : null;
@@ -40,7 +45,7 @@ function named(control, name) {
   return control;
 }
 
-// A button that shows and hides what stands below the toolbar.
+// A button that shows and hides a panel. Escape in the panel hides it again.
 function disclosure(label, panel) {
   const control = h("button", { type: "button", class: "mn-button", "aria-expanded": "false", onclick: () => turn() }, label);
   panel.id = `mn-${Math.random().toString(36).slice(2, 10)}`;
@@ -51,9 +56,33 @@ function disclosure(label, panel) {
     control.setAttribute("aria-expanded", String(!panel.hidden));
   }
   panel.addEventListener("keydown", (event) => {
-    if (event.key === "Escape" && !panel.hidden) { turn(); control.focus(); }
+    if (event.key === "Escape" && !panel.hidden) { event.stopPropagation(); turn(); control.focus(); }
   });
   return control;
+}
+
+// What a planned probe asks about. The reader's ticks go to the kernel, which says what that would take.
+function probeMenu(send) {
+  const boxes = h("div", { class: "mn-choices" }), legend = h("legend", {});
+  const ticks = () => [...boxes.querySelectorAll("input")];
+  const say = () => send("choose", { model, names: ticks().filter((box) => box.checked).map((box) => box.value) });
+  const all = (on) => () => { ticks().forEach((box) => { box.checked = on; }); say(); };
+  const panel = h("fieldset", { class: "mn-menu mn-probe-menu" }, legend, boxes,
+    h("div", { class: "mn-row-actions" }, button("All", all(true)), button("None", all(false))));
+  let model = "", shown = "";
+  return {
+    panel,
+    update(row, choice) {
+      model = row.key;
+      legend.textContent = `What to ask ${row.label}`;
+      if (shown !== (shown = JSON.stringify(choice.map((each) => [each.name, each.known])))) {
+        boxes.replaceChildren(...choice.map((each) => h("label", {},
+          h("input", { type: "checkbox", value: each.name, onchange: say }), h("span", {}, each.title, each.known ? h("span", { class: "mn-quiet" }, " · known") : null))));
+      }
+      const on = new Set(choice.filter((each) => each.on).map((each) => each.name));
+      ticks().forEach((box) => { box.checked = on.has(box.value); });
+    },
+  };
 }
 
 function adding(send) {
@@ -156,19 +185,19 @@ function fact(row, column, cell, opened, asking, send) {
 }
 
 // What can be done with one model. The first button keeps its place and the keyboard's: Stop stands where Probe was.
-function actions(row, probe, send) {
+function actions(row, probe, send, choose) {
   const act = (label, verb, options) => {
     // Neither the second press of a double click nor a key that is held down says anything.
     const control = button(label, (event) => { if (event.detail < 2) send(verb, { model: row.key }); }, options);
     control.addEventListener("keydown", (event) => { if (event.repeat) event.preventDefault(); });
     control.setAttribute("aria-label", `${label} ${row.label}`);
-    return named(control, label === "Remove" || label === "Cancel" ? label : "first");
+    return named(control, label === "Remove" || label === "Cancel" ? "second" : "first");
   };
   const remove = act("Remove", "remove");
   const phase = probe && probe.phase;
   let buttons, words = null;
   if (phase === "planning") [buttons, words] = [[act("Stop", "stop"), remove], [stateWord("waiting"), ` · ${probe.words}`]];
-  else if (phase === "planned") [buttons, words] = [[act("Probe", "probe", { main: true }), act("Cancel", "stop")], probe.words];
+  else if (phase === "planned") [buttons, words] = [[act("Probe", "probe", { main: true, disabled: !probe.choice.some((each) => each.on) }), act("Cancel", "stop"), choose], probe.words];
   else if (phase === "probing") {
     const share = probe.of ? 100 * probe.found / probe.of : 0;
     const meter = h("div", { class: "mn-meter", role: "progressbar", "aria-label": `Probe of ${row.label}`,
@@ -201,6 +230,10 @@ function modelRow(send) {
   const todo = h("td", { class: "mn-left mn-todo" });
   const element = h("tr", {}, name, todo);
   const below = h("tr", { class: "mn-note-row" });
+  const menu = probeMenu(send), choose = named(disclosure("Choose", menu.panel), "choose");
+  const said = h("div", {}), under = h("td", {}, h("div", { class: "mn-under" }, menu.panel, said));
+  below.append(under);
+  choose.addEventListener("click", () => { below.hidden = menu.panel.hidden && !said.hasChildNodes(); });
   let cells = [], shown = {};
   const changed = (key, value) => { const text = JSON.stringify(value); if (shown[key] === text) return false; shown[key] = text; return true; };
   return {
@@ -210,7 +243,11 @@ function modelRow(send) {
         refill(name, h("div", {}, h("span", { class: `mn-dot ${row.colour}`, "aria-hidden": "true" }),
           h("span", {}, h("b", {}, h("bdi", {}, row.label)), row.server ? h("span", { class: "mn-source" }, row.server) : null)));
       }
-      if (changed("todo", [row.label, row.asking, row.retry, row.no_probe, row.notes.length, probe])) refill(todo, actions(row, probe, send));
+      const planned = Boolean(probe && probe.phase === "planned");
+      if (planned && changed("choice", [row.label, probe.choice])) menu.update(row, probe.choice);
+      if (!planned && !menu.panel.hidden) choose.click();
+      choose.setAttribute("aria-label", `Choose what to ask ${row.label}`);
+      if (changed("todo", [row.label, row.asking, row.retry, row.no_probe, row.notes.length, probe])) refill(todo, actions(row, probe, send, choose));
       if (changed("columns", columns.map((column) => column.field))) {
         cells.forEach((cell) => cell.remove());
         cells = columns.map(() => h("td", {}));
@@ -227,11 +264,10 @@ function modelRow(send) {
         cells[place] = next;
         if (had && next.querySelector("button")) next.querySelector("button").focus();
       });
-      const said = rowNotes(row, probe);
-      if (changed("notes", [said, columns.length])) {
-        below.hidden = !said.length;
-        below.replaceChildren(h("td", { colspan: columns.length + 2 }, notes(said)));
-      }
+      const list = rowNotes(row, probe);
+      under.colSpan = columns.length + 2;
+      if (changed("notes", list)) said.replaceChildren(...(list.length ? [notes(list.map(([kind, text]) => [kind, worded(text)]))] : []));
+      below.hidden = !list.length && menu.panel.hidden;
     },
   };
 }
@@ -294,7 +330,7 @@ function legend(state) {
 export default {
   initialize({ model }) { live(model); },
   render({ model, el }) {
-    const send = (verb, more) => model.send({ do: verb, ...more });
+    const send = (verb, more) => tell(model, { do: verb, ...more });
     const voice = announcer();
     const add = adding(send);
     const fields = fieldsMenu(send), filter = filterMenu(send);
@@ -313,7 +349,7 @@ export default {
       if (control) control.focus();
     });
     const searching = h("span", { class: "mn-state mn-searching" });
-    el.append(h("div", { class: ROOT, "data-lm-suppress-shortcuts": "true" },
+    el.append(h("div", { class: `${ROOT} mn-profiling` }, kernelNote(model, el),
       h("div", { class: "mn-actions" }, add.form, find, searching, h("span", { class: "mn-gap" }), fieldsButton, filterButton,
         h("label", { class: "mn-check" }, differences, "Only differences"), voice.box),
       errors, fields.panel, filter.panel, empty, scroll, under, key, panel.panel));
@@ -353,13 +389,13 @@ export default {
     function drawEmpty(state) {
       const none = !state.rows.length && !state.of;
       empty.hidden = state.rows.length > 0;
-      scroll.hidden = none;
+      scroll.hidden = !state.rows.length;
       if (!changed("empty", [none, state.rows.length, state.of, state.searching])) return;
       refill(empty, none
         ? [h("div", {}, "No models yet. Add one by its name, or look for the servers that are running."),
           named(button("Find servers", () => send("find"), { main: true, disabled: state.searching }), "find")]
         : state.rows.length ? null
-          : [h("div", {}, `All ${state.of} models are left out by the filter.`), named(button("Clear filter", () => send("clear_filter"), { main: true }), "clear")]);
+          : [h("div", {}, state.of === 1 ? "The only model is left out by the filter." : `All ${state.of} models are left out by the filter.`), named(button("Clear filter", () => send("clear_filter"), { main: true }), "clear")]);
     }
 
     const undo = watch(model, (state) => {
@@ -383,7 +419,8 @@ export default {
       if (changed("under", [state.search_notes, state.notes])) under.replaceChildren(notes([...state.search_notes, ...state.notes]));
       if (changed("legend", [state.legend, state.rows])) key.replaceChildren(...legend(state));
       panel.update(state.evidence);
-      voice.say(state.said || "");
+      const planned = state.rows.map((row) => [row, state.probes[row.key]]).filter(([, probe]) => probe && probe.phase === "planned");
+      voice.say(planned.length ? planned.map(([row, probe]) => `${row.label}: ${probe.words}`).join(". ") : state.said || "");
     });
     const clock = setInterval(() => el.querySelectorAll("[data-at]").forEach((each) => {
       each.textContent = `${each.dataset.source} ${age(Number(each.dataset.at))}`;

@@ -18,7 +18,24 @@ function h(tag, attributes, ...children) {
     else element.setAttribute(name, value === true ? "" : String(value));
   }
   put(element, children);
+  if (element.classList.contains("mn-widget")) keepKeys(element);
   return element;
+}
+
+// A front end's single-key commands ("d d" deletes a cell) stay away while something in a widget has the focus. JupyterLab
+// and Notebook look for the attribute from the focused element upwards, and their commands are bound to any `:focus`: so
+// the element itself must have it. Saving goes through.
+const SUPPRESS = "data-lm-suppress-shortcuts";
+
+function keepKeys(root) {
+  root.setAttribute(SUPPRESS, "true");
+  root.addEventListener("focusin", (event) => event.target.setAttribute(SUPPRESS, "true"));
+  root.addEventListener("keydown", (event) => {
+    if (!(event.ctrlKey || event.metaKey) || event.key.toLowerCase() !== "s") return;
+    const held = [root, event.target];
+    held.forEach((element) => element.removeAttribute(SUPPRESS));
+    setTimeout(() => held.forEach((element) => element.setAttribute(SUPPRESS, "true")));
+  });
 }
 
 function put(element, children) {
@@ -32,6 +49,7 @@ function put(element, children) {
 function cleaned(html) {
   const box = h("div", { class: "mn-md" });
   box.innerHTML = html;
+  for (const wide of box.querySelectorAll("pre, table")) wide.tabIndex = 0; // they scroll, with the keyboard too
   return box;
 }
 
@@ -41,18 +59,21 @@ function stateMark(state) {
 }
 
 function stateWord(state) {
-  return h("span", { class: "mn-state" }, stateMark(state), state);
+  const mark = stateMark(state);
+  mark.style.marginInlineEnd = "4px";
+  return h("span", { class: "mn-state" }, mark, state);
 }
 
 function notes(list) {
   return h("div", { class: "mn-notes" },
-    (list || []).map(([kind, text]) => h("div", {}, stateMark(kind), h("span", {}, text))));
+    (list || []).map(([kind, text]) => h("div", {}, stateMark(kind),
+      h("span", text.length > 600 ? { tabindex: "0", role: "region", "aria-label": kind } : {}, text))));
 }
 
 function errorBox(error) {
   if (!error) return null;
   return h("div", { class: "mn-error", role: "alert" },
-    h("div", {}, stateMark("failed"), h("b", {}, error.message)),
+    h("div", {}, stateMark("failed"), " ", h("b", {}, error.message)),
     error.hint && h("div", {}, error.hint),
     error.says && h("div", { class: "mn-quiet" }, `The server said: ${error.says}`));
 }
@@ -87,33 +108,71 @@ function announcer() {
 // One live copy of what a model shows, for all its views: the synced state, and deltas on top of it. `initialize` makes
 // it; what a view listens to ends with the view.
 const COPIES = [];
+const ASK_AGAIN_MS = 1000;
 
 function live(model) {
   // Each view gets a wrapper of its own around the model, but all of them get one and the same state out of it.
   const known = COPIES.find((copy) => copy.model.get("state") === model.get("state"));
   if (known) return known;
-  const copy = { model, state: structuredClone(model.get("state") || {}), views: new Set(), asked: 0 };
+  const copy = { model, state: structuredClone(model.get("state") || {}), views: new Set(), asked: 0, gone: false };
   COPIES.push(copy);
-  const paint = (what) => copy.views.forEach((view) => view(copy.state, what));
   model.on("change:state", () => {
     const state = structuredClone(model.get("state") || {});
+    copy.asked = 0;
     if ((state.n || 0) < (copy.state.n || 0) && state.run === copy.state.run) return; // older than what is shown
     copy.state = state;
-    paint(null);
+    copy.gone = false;
+    repaint(copy, null);
   });
-  model.on("msg:custom", (message) => {
-    if (!message || message.kind !== "delta") return;
-    if (message.n !== (copy.state.n || 0) + 1 || message.run !== copy.state.run) {
-      // A gap: ask for the whole once, and wait for it.
-      if (Date.now() - copy.asked > 1000) { copy.asked = Date.now(); model.send({ do: "whole" }); }
-      return;
-    }
-    copy.state.n = message.n;
-    for (const [index, change] of Object.entries(message.panels || {})) grow(copy.state.panels[index], change);
-    Object.assign(copy.state, message.set || {});
-    paint(message);
-  });
+  model.on("msg:custom", (message) => { if (message && message.kind === "delta") add(copy, message); });
+  model.on("destroy", () => COPIES.splice(COPIES.indexOf(copy), 1));
   return copy;
+}
+
+function repaint(copy, what) {
+  copy.views.forEach((view) => view(copy.state, what));
+}
+
+function add(copy, message) {
+  if (message.n !== (copy.state.n || 0) + 1 || message.run !== copy.state.run) {
+    // A gap: ask for the whole, and again where nothing has come of it.
+    if (Date.now() - copy.asked > ASK_AGAIN_MS) { copy.asked = Date.now(); tell(copy.model, { do: "whole" }); }
+    return;
+  }
+  copy.state.n = message.n;
+  for (const [index, change] of Object.entries(message.panels || {})) grow(copy.state.panels[index], change);
+  Object.assign(copy.state, message.set || {});
+  repaint(copy, message);
+}
+
+// A message to the kernel; where none stands behind the view, `kernelNote` says so, and nothing is thrown.
+function tell(model, message) {
+  try { model.send(message); } catch (_) { /* the connection is closed */ }
+}
+
+// Says that nobody answers any more, where the kernel has gone from behind a view; what was under way is stopped then.
+const GONE = "No kernel stands behind this view: what is here stays, and nothing more comes. Run the cell to begin again.";
+
+function kernelNote(model, el) {
+  const copy = live(model), box = h("div", { role: "status" });
+  let lost = false;
+  const look = () => {
+    // A view that is made later is marked by the front end.
+    const gone = lost || !!el.closest(".jupyter-widgets-disconnected");
+    box.replaceChildren(gone ? notes([["warning", GONE]]) : "");
+    if (gone === copy.gone) return;
+    copy.gone = gone;
+    copy.state = gone ? halted(copy.state) : structuredClone(model.get("state") || {});
+    repaint(copy, null);
+  };
+  model.on("comm_live_update", () => { lost = true; look(); }); // a connection that is lost never comes back
+  look();
+  return box;
+}
+
+function halted(state) {
+  const panels = (state.panels || []).map((panel) => (OVER.includes(panel.state) ? panel : { ...panel, state: "stopped" }));
+  return { ...state, panels, running: false };
 }
 
 const GROWING = ["html", "tail", "reasoning"];
@@ -171,7 +230,7 @@ function answerPanel(options) {
   const name = h("div", { class: "mn-name" }), state = h("div", {});
   const figures = h("div", { class: "mn-figures" });
   const prompt = h("div", { class: "mn-prompt" });
-  const thinking = h("summary", {}, "thinking"), thoughts = h("pre", { class: "mn-text", dir: "auto" });
+  const thinking = h("summary", {}, "thinking"), thoughts = h("pre", { class: "mn-text", dir: "auto", tabindex: "0" });
   const think = h("details", { class: "mn-think" }, thinking, thoughts);
   const done = h("div", { class: "mn-md", dir: "auto" }), tail = h("div", { class: "mn-tail", dir: "auto" });
   const empty = h("div", { class: "mn-quiet" }, "No visible text came.");
@@ -207,7 +266,7 @@ function answerPanel(options) {
         figures.replaceChildren(...(panel.figures || []).map((f) => h("span", { title: f.says }, f.name ? `${f.name} ` : "", h("b", {}, f.value))),
           panel.context ? h("span", { class: "mn-end", title: "tokens of context in force" }, `ctx ${panel.context}`) : "");
       if (changed("prompt", [panel.prompt, panel.number, panel.total]))
-        prompt.replaceChildren(h("div", { dir: "auto" }, panel.total > 1 ? `${panel.number} of ${panel.total}: ` : "", panel.prompt || ""));
+        prompt.replaceChildren(h("div", { dir: "auto" }, panel.total > 1 && panel.number ? `${panel.number} of ${panel.total}: ` : "", panel.prompt || ""));
       const another = changed("answer", [panel.prompt, panel.number, panel.at]);
       if (changed("thinking", panel.thinking)) thinking.textContent = panel.thinking ? `thinking (${panel.thinking})` : "thinking";
       think.hidden = !panel.reasoning;

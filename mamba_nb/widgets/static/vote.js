@@ -21,7 +21,7 @@ function ballotPanel(answer, number, choose) {
   const text = h("div", { class: "mn-answer", tabindex: "0", role: "region", "aria-label": `Text of answer ${number}` },
     answer.html ? cleaned(answer.html) : null,
     answer.calls.map((call) => h("div", { class: "mn-callcard" }, "calls ", h("code", {}, call.name),
-      h("pre", { class: "mn-text" }, call.arguments))),
+      h("pre", { class: "mn-text", tabindex: "0" }, call.arguments))),
     answer.note ? h("div", { class: "mn-quiet" }, answer.note) : null);
   const element = h("section", { class: "mn-panel mn-ballot", "aria-label": `Answer ${number}` }, bar,
     h("div", { class: "mn-head" }, h("div", { class: "mn-name" }, h("b", {}, `Answer ${number}`)), chosen), text, foot);
@@ -29,7 +29,7 @@ function ballotPanel(answer, number, choose) {
     element,
     mark(choice) {
       pick.setAttribute("aria-pressed", String(choice === number));
-      chosen.replaceChildren(...(choice === number ? [stateMark("done"), "chosen"] : []));
+      chosen.replaceChildren(...(choice === number ? [stateMark("done"), " chosen"] : []));
       element.classList.toggle("mn-chosen", choice === number);
     },
     reveal(who) {
@@ -104,9 +104,9 @@ function said(state) {
   return state.choice ? `${total}: answer ${state.choice} chosen` : `${total}: nothing chosen`;
 }
 
-function booth(model) {
+function booth(model, kernel) {
   let state = {}, panels = [], shown = {}, seen = -1;
-  const send = (what, more) => model.send({ do: what, at: state.turn, ...more });
+  const send = (what, more) => tell(model, { do: what, at: state.turn, ...more });
   const choose = (choice) => send("choose", { choice });
   const voice = announcer();
   const bar = h("div", { class: "mn-vote-bar", "aria-hidden": "true" }, h("div", {}));
@@ -115,7 +115,7 @@ function booth(model) {
   const prompt = h("div", { class: "mn-vote-prompt", tabindex: "0", role: "region", "aria-label": "Prompt" });
   const place = h("div", { class: "mn-vote-place" });
   const grid = h("div", { class: "mn-grid" });
-  const same = h("div", { class: "mn-quiet mn-small" });
+  const same = h("div", { class: "mn-quiet mn-small mn-vote-same" });
   const tie = keyButton("Tie", "0", () => choose("tie"));
   const bad = keyButton("Both bad", "b", () => choose("bad"));
   const undo = keyButton("Undo", "u", () => send("undo"));
@@ -125,9 +125,8 @@ function booth(model) {
   const resume = button("Go on voting", () => send("resume"), { main: true });
   const actions = h("div", { class: "mn-actions mn-vote-actions" }, tie, bad, skip, undo, main, h("span", { class: "mn-vote-gap" }), results, resume);
   const error = h("div", {}), standings = h("div", { class: "mn-vote-standings" }), saved = h("div", { class: "mn-quiet mn-small mn-vote-saved" });
-  const root = h("div", { class: `${ROOT} mn-vote`, tabindex: "-1", role: "group", "aria-label": "Blind vote",
-    "data-lm-suppress-shortcuts": "true", onkeydown: pressed },
-    bar, h("div", { class: "mn-vote-top" }, progress, h("label", { class: "mn-vote-each" }, each, "Show the models after each vote")),
+  const root = h("div", { class: `${ROOT} mn-vote`, tabindex: "-1", role: "group", "aria-label": "Blind vote", onkeydown: pressed },
+    bar, kernel, h("div", { class: "mn-vote-top" }, progress, h("label", { class: "mn-vote-each" }, each, "Show the models after each vote")),
     error, prompt, place, grid, same, actions, standings, saved, voice.box);
 
   const changed = (key, value) => {
@@ -219,7 +218,7 @@ function booth(model) {
 export default {
   initialize({ model }) { live(model); },
   render({ model, el }) {
-    const view = booth(model);
+    const view = booth(model, kernelNote(model, el));
     el.append(view.root);
     return watch(model, view.draw);
   },
