@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import pytest
@@ -23,11 +23,18 @@ class Servers:
 
 
 @contextlib.contextmanager
-def servers_on_default_ports(answer: str = "Hello from a script.") -> Iterator[Servers]:
-    """Start them, or skip the test where a port is taken: a server of the user's stays as it is."""
+def servers_on_default_ports(
+    answer: str = "Hello from a script.", ollama: Sequence[str] = ("llama3.2",)
+) -> Iterator[Servers]:
+    """Start them, or skip the test where a port is taken: a server of the user's stays as it is.
+
+    Args:
+        answer: What each says to anything.
+        ollama: The models that Ollama has.
+    """
     script = Script(text=answer)
     wanted = {
-        "ollama": ScriptedServer(script, style="ollama", models=["llama3.2"], port=11434),
+        "ollama": ScriptedServer(script, style="ollama", models=list(ollama), port=11434),
         "vllm": ScriptedServer(script, style="vllm", models=[LLAMA, "my-model"], port=8000),
         "lmstudio": ScriptedServer(script, style="lmstudio", models=["qwen/qwen3-8b"], port=1234),
     }

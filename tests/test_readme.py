@@ -1,4 +1,4 @@
-"""The README holds: every Python block runs, and its tables say what the code says."""
+"""The README holds: every block of Python runs, cells in a real kernel, and its tables say what the code says."""
 
 from __future__ import annotations
 
@@ -11,17 +11,19 @@ from pathlib import Path
 
 import pytest
 from default_ports import servers_on_default_ports
+from kernels.driver import Kernel
 from pydantic import SecretStr
+from tiny_model import write_tiny_model
 
 REPO = Path(__file__).parents[1]
 README = (REPO / "README.md").read_text("utf-8")
 
 
-def blocks() -> Iterator[tuple[str, str]]:
-    """Each Python block with the heading that it stands under."""
+def blocks(languages: str = "python") -> Iterator[tuple[str, str]]:
+    """Each block of a language with the heading that it stands under."""
     heading, count = "", 0
     for found in re.finditer(
-        r"^#+ (?P<heading>[^\n]+)$|^```python\n(?P<code>.*?)^```", README, re.MULTILINE | re.DOTALL
+        rf"^#+ (?P<heading>[^\n]+)$|^```(?:{languages})\n(?P<code>.*?)^```", README, re.MULTILINE | re.DOTALL
     ):
         if found["heading"]:
             heading, count = found["heading"], 0
@@ -60,8 +62,33 @@ def test_a_block_with_the_embedded_model_runs_as_it_stands(code):
         assert "temperature_in(city='Oslo') -> '-2 degrees, snow'" in printed
 
 
-def test_each_block_is_run_by_one_of_the_two_tests():
-    assert len(list(blocks())) == README.count("```python\n") == 13
+def cells(block: str) -> list[str]:
+    """The cells of a block: a line of magic after an empty line begins another one."""
+    return [cell.strip() for cell in re.split(r"\n\s*\n(?=%)", block) if cell.strip()]
+
+
+def test_the_cells_run_in_a_notebook(tmp_path, monkeypatch):
+    """With a model of noise in the embedded engine, which loads at once."""
+    monkeypatch.setenv("MAMBA_EMBEDDED__MODEL_PATH", str(write_tiny_model(tmp_path / "Tiny-Random.F32.gguf")))
+    with servers_on_default_ports() as servers, Kernel(tmp_path) as kernel:
+        kernel.run("text = 'The ferry was cancelled because of strong wind.'")
+        asked, compared, *found = [kernel.run(cell) for _, block in blocks("ipython|text") for cell in cells(block)][1:]
+        assert kernel.value("answer.text") == "Hello from a script."
+        assert "strong wind" in servers.ollama.chats[0].prompt
+        assert "Hello from a script." in asked.displayed[-1]["text/html"]
+        assert all(name in compared.displayed[-1]["text/html"] for name in ("llama3.2", "embedded"))
+        assert "ollama" in found[0].displayed[-1]["text/html"]
+        names = "type(picker).__name__, type(view).__name__, list(table.frame['model'].unique())"
+        assert kernel.value(names) == ("BackendPicker", "CompareView", ["gpt-4o", "llama3.2"])
+        assert kernel.value("__import__('mamba_nb').embedded.stop()") == 1
+
+
+def test_each_block_is_run_by_one_of_the_tests():
+    fences = re.findall(r"^```(\w+)\n", README, re.MULTILINE)
+    assert len(list(blocks())) == fences.count("python") >= 13
+    assert len(list(blocks("ipython|text"))) == fences.count("ipython") + fences.count("text") >= 2
+    assert set(fences) <= {"python", "ipython", "text", "bash"}
+    assert any("%%compare" in cell for _, block in blocks("ipython|text") for cell in cells(block))
 
 
 def test_there_are_two_commands_that_make_their_own_environment():
@@ -76,9 +103,21 @@ def test_there_are_two_commands_that_make_their_own_environment():
 def test_the_options_table_is_what_the_settings_are():
     from mamba_nb import ModelBackendSettings
 
-    rows = re.findall(r"^\| `(\w+)` \| (.+?) \| `?\"?(.+?)\"?`? \| .+ \|$", README, re.MULTILINE)
-    table = {name: default for name, kind, default in rows if kind.split()[0] in ("str", "SecretStr", "float", "int")}
-    assert table == {name: str(field.default) for name, field in ModelBackendSettings.model_fields.items()}
+    section = README.split("| option | type | default | rule |")[1].split("\n\n")[0]
+    rows = re.findall(r"^\| `(\w+)` \| (.+?) \| `?\"?(.+?)\"?`? \| (.+) \|$", section, re.MULTILINE)
+    assert len(rows) == section.count("\n| `") == 7
+    for name, kind, default, rule in rows:
+        field = ModelBackendSettings.model_fields[name]
+        assert default == str(field.default), name
+        kinds = [type(None) if each == "None" else each for each in kind.split(" or ")]
+        held = getattr(field.annotation, "__args__", (field.annotation,))
+        assert [each if each is type(None) else each.__name__ for each in held] == kinds, name
+        bounds = [
+            getattr(limit, word) for limit in field.metadata for word in ("ge", "gt", "le") if hasattr(limit, word)
+        ]
+        assert [float(number) for number in re.findall(r"\d+(?:\.\d+)?", rule)] == bounds, name
+        assert ("> 0" in rule) == any(hasattr(limit, "gt") for limit in field.metadata), name
+    assert [name for name, *_ in rows] == list(ModelBackendSettings.model_fields)
     assert isinstance(ModelBackendSettings(api_key="k").api_key, SecretStr)
 
 
@@ -109,11 +148,6 @@ def test_the_errors_it_names_exist():
     named = re.findall(r"^\| `([A-Z]\w+)`", section, re.MULTILINE)
     assert len(named) == 10
     assert set(named) <= set(errors.__all__)
-
-
-def test_what_it_points_to_is_there():
-    for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", README):
-        assert (REPO / target).is_file(), target
 
 
 def test_the_terms_of_the_weights_are_the_pinned_ones():
