@@ -212,6 +212,11 @@ class AgentSettings(BaseSettings):
     Raises:
         SettingsError: If a value breaks its rule, a constructor's option does not exist, or a named file cannot
             be read.
+
+    Examples:
+        >>> settings = AgentSettings(model_backend={"model": "qwen3:8b", "timeout": 60})
+        >>> settings.model_backend.model, settings.model_backend.timeout
+        ('qwen3:8b', 60.0)
     """
 
     model_config = SettingsConfigDict(

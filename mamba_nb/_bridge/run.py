@@ -316,6 +316,9 @@ class RunList(list[Run[Any, Any]]):
 def runs(*, ended: bool = False) -> RunList:
     """What is running, or was left behind by a cell that was run again.
 
+        for run in runs():
+            run.cancel()
+
     Args:
         ended: Give the last few that have ended as well, so that an interrupted one can be found again.
     """

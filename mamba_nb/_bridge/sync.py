@@ -24,6 +24,8 @@ T = TypeVar("T")
 def run_sync(work: Awaitable[T] | concurrent.futures.Future[T], timeout: float | None = None) -> T:
     """Wait for asynchronous work from synchronous code, wherever that runs.
 
+        health = run_sync(check_server_health("http://localhost:11434/v1"))
+
     Works in a script, a cell, a click handler, a sync tool and a thread. A coroutine runs on a private loop;
     a Run, Future or Task is waited for where it is. Only a Task or Future of the loop that is running in this
     very thread has to be finished there, which needs a nested loop (nest-asyncio2).

@@ -26,6 +26,8 @@ __all__ = [
 def create_ollama_backend(model: str = "llama3.2", **options: Any) -> OpenAICompatibleBackend:
     """A backend for Ollama, on `http://localhost:11434/v1` unless `base_url=` says otherwise.
 
+        create_ollama_backend("llama3.2", num_ctx=8192).ask("Hello").text
+
     Args:
         model: As `ollama list` shows it; without a tag, `:latest` is meant.
         **options: Anything that OpenAICompatibleBackend takes. `num_ctx=8192`, `keep_alive="30m"` and `think=False`
@@ -39,6 +41,8 @@ def create_ollama_backend(model: str = "llama3.2", **options: Any) -> OpenAIComp
 def create_vllm_backend(model: str, **options: Any) -> OpenAICompatibleBackend:
     """A backend for vLLM, on `http://localhost:8000/v1` unless `base_url=` says otherwise.
 
+        create_vllm_backend("meta-llama/Llama-3.2-3B-Instruct", temperature=0).ask("Hello").text
+
     Args:
         model: The name it was started with, or its `--served-model-name`.
         **options: Anything that OpenAICompatibleBackend takes.
@@ -48,6 +52,8 @@ def create_vllm_backend(model: str, **options: Any) -> OpenAICompatibleBackend:
 
 def create_lmstudio_backend(model: str = LOCAL_MODEL, **options: Any) -> OpenAICompatibleBackend:
     """A backend for LM Studio, on `http://localhost:1234/v1` unless `base_url=` says otherwise.
+
+        create_lmstudio_backend().ask("Hello").text
 
     Args:
         model: The model's key; `local-model` is whatever language model is loaded, looked up at the first request.
@@ -66,6 +72,8 @@ def create_embedded_backend(
     **options: Any,
 ) -> OpenAICompatibleBackend:
     """A backend for the embedded engine: llama.cpp in a child process, with a small model of its own.
+
+        create_embedded_backend().ask("Hello").text
 
     The engine is started on the first call and shared by all backends of this process that ask for the same
     model; it ends with the process, or by `mamba_nb.embedded.stop()`. Where the weights are not on this machine
@@ -92,6 +100,8 @@ def create_embedded_backend(
 
 def backend_for(name: str, settings: AgentSettings | None = None, **options: Any) -> OpenAICompatibleBackend:
     """The backend that a model name means.
+
+        backend_for("ollama/llama3.2").ask("Hello").text
 
     `ollama:llama3.2` and `ollama/llama3.2` name a server and a model on it (also vllm, lmstudio, llamacpp and
     embedded); `embedded` alone is the embedded default; anything else is a model on the configured address.

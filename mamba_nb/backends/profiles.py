@@ -88,7 +88,12 @@ def get_profile(name: str, *, catalogue: bool = True) -> ModelProfile:
 
 
 def list_profiles() -> list[str]:
-    """The names of all rows: the built-in ones, then the registered ones; the catalogue is not read for this."""
+    """The names of all rows: the built-in ones, then the registered ones; the catalogue is not read for this.
+
+    Examples:
+        >>> list_profiles()[:3]
+        ['gpt-4o', 'gpt-4o-mini', 'gpt-4-turbo']
+    """
     return [str(row.name) for row in _rows.values()]
 
 
@@ -103,6 +108,10 @@ def get_profiles_by_provider(provider: str) -> list[ModelProfile]:
 
     Raises:
         BadInput: If it is not text.
+
+    Examples:
+        >>> [profile.name for profile in get_profiles_by_provider("OpenAI")][:2]
+        ['gpt-4o', 'gpt-4o-mini']
     """
     if not isinstance(provider, str):
         raise BadInput(f"A provider must be text. What came: {provider!r}.")
