@@ -1,4 +1,4 @@
-"""The command line: `python -m mamba_nb quickstart | doctor | profiles`.
+"""The command line: `python -m mamba_nb quickstart | tutorials | doctor | profiles`.
 
 Commands print what a person needs and end with 0, or with 1 and an error that says what to do.
 """
@@ -83,6 +83,33 @@ def quickstart(
     path, is_new = notebook.lay_copy(Path.cwd())
     console.print(f"Notebook: {path}" if is_new else f"Notebook: {path} (your copy, as you left it)")
     _open_in_jupyterlab(path, jupyterlab_options or [])
+
+
+@app.command()
+def tutorials(
+    folder: Annotated[Path, typer.Option("--to", help="Where to copy them; it is made if need be.")] = Path(
+        "tutorials"
+    ),
+    look: Annotated[bool, typer.Option("--open/--no-open", help="Open the first one in JupyterLab.")] = True,
+    jupyterlab_options: Annotated[
+        list[str] | None, typer.Argument(metavar="-- OPTIONS", help="For JupyterLab, after two dashes.")
+    ] = None,
+) -> None:
+    """Copy all tutorial notebooks to a folder and open JupyterLab there; a copy of yours is kept as you left it."""
+    from mamba_nb import quickstart as notebook
+    from mamba_nb.errors import BadInput
+
+    if look:
+        notebook.check_extras(to_execute=False)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadInput(f"{folder} cannot be made a folder: {error.strerror or error}.") from error
+    for name in notebook.tutorials():
+        path, is_new = notebook.lay_copy(folder, name)
+        _console().print(f"{path}" if is_new else f"{path} (your copy, as you left it)")
+    if look:
+        _open_in_jupyterlab(folder / notebook.NAME, jupyterlab_options or [])
 
 
 @app.command()
@@ -210,7 +237,7 @@ def _open_in_jupyterlab(path: Path, options: list[str]) -> None:
     environment = {"JUPYTER_PREFER_ENV_PATH": "1", **os.environ}
     command = [sys.executable, "-m", "jupyterlab", *options, str(path)]
     if hasattr(os, "geteuid") and os.geteuid() == 0 and "--allow-root" not in options:
-        print("You are root. If JupyterLab refuses that: python -m mamba_nb quickstart -- --allow-root")
+        print(f"You are root. If JupyterLab refuses that: python -m mamba_nb {sys.argv[1]} -- --allow-root")
     sys.stdout.flush()
     if os.name == "posix":
         os.execve(sys.executable, command, environment)  # so that Ctrl-C and signals are JupyterLab's alone

@@ -1,6 +1,7 @@
-"""The quickstart notebook: found, copied to where it can be edited, or run without a browser.
+"""The notebooks that come with the package: found, copied to where they can be edited, or run without a browser.
 
-    source()                   the notebook as it came with the package
+    source()                   the quickstart as it came with the package
+    tutorials()                the names of all of them, in the order in which a person learns
     lay_copy(folder)           a copy to edit; one that is there already is left alone
     execute(notebook, out)     runs it in this very Python, and writes the executed notebook and an HTML page
 
@@ -22,7 +23,7 @@ from typing import Any
 
 from mamba_nb.errors import BadInput, MambaError, MissingExtra
 
-__all__ = ["NAME", "CellFailed", "Executed", "check_extras", "execute", "lay_copy", "source"]
+__all__ = ["NAME", "CellFailed", "Executed", "check_extras", "execute", "lay_copy", "source", "tutorials"]
 
 NAME = "00_quickstart.ipynb"
 
@@ -62,17 +63,22 @@ class Executed:
     took_s: float
 
 
-def source() -> Path:
-    """The notebook: inside the installed package, or in the checkout that an editable install points to.
+def source(name: str = NAME) -> Path:
+    """A notebook: inside the installed package, or in the checkout that an editable install points to.
 
     Raises:
         BadInput: If the package came without it.
     """
     package = Path(__file__).parent
-    for path in (package / "_notebooks" / NAME, package.parent / "notebooks" / NAME):
+    for path in (package / "_notebooks" / name, package.parent / "notebooks" / name):
         if path.is_file():
             return path
-    raise BadInput(f"This installation of mamba_nb has no {NAME}.", hint="Install the package again.")
+    raise BadInput(f"This installation of mamba_nb has no {name}.", hint="Install the package again.")
+
+
+def tutorials() -> list[str]:
+    """The names of all notebooks: the numbered ones in their order, then those to look things up in."""
+    return sorted(path.name for path in source().parent.glob("*.ipynb"))
 
 
 def check_extras(*, to_execute: bool) -> None:
@@ -91,11 +97,12 @@ def check_extras(*, to_execute: bool) -> None:
         raise MissingExtra("The quickstart", package=missing[0], extra="embedded,notebook,plots")
 
 
-def lay_copy(folder: Path) -> tuple[Path, bool]:
+def lay_copy(folder: Path, name: str = NAME) -> tuple[Path, bool]:
     """Put a copy where it can be edited and saved.
 
     Args:
         folder: Where to; it must exist.
+        name: Which notebook.
 
     Returns:
         The copy's path, and whether it is new. A file of that name that is there already is never touched.
@@ -103,9 +110,9 @@ def lay_copy(folder: Path) -> tuple[Path, bool]:
     Raises:
         BadInput: If the folder cannot be written.
     """
-    path = folder / NAME
+    path = folder / name
     try:
-        with path.open("xb") as file, source().open("rb") as original:
+        with path.open("xb") as file, source(name).open("rb") as original:
             shutil.copyfileobj(original, file)
     except FileExistsError:
         return path, False

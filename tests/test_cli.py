@@ -113,6 +113,19 @@ def test_a_copy_is_laid_once_and_an_edited_one_is_left_alone(tmp_path):
     assert path.read_text() == "mine"
 
 
+def test_tutorials_copies_every_notebook_once(tmp_path):
+    command = [sys.executable, "-m", "mamba_nb", "tutorials", "--no-open", "--to", str(tmp_path / "mine")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    names = sorted(path.name for path in (Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
+    assert sorted(path.name for path in (tmp_path / "mine").iterdir()) == names
+    assert names[:2] == ["00_quickstart.ipynb", "01_ollama.ipynb"]
+    (tmp_path / "mine" / names[1]).write_text("mine")
+    again = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert again.stdout.count("as you left it") == len(names)
+    assert (tmp_path / "mine" / names[1]).read_text() == "mine"
+
+
 def test_a_copy_that_cannot_be_written_is_an_error_with_the_folder(tmp_path):
     with pytest.raises(BadInput, match=r"cannot be written to .*nowhere"):
         quickstart.lay_copy(tmp_path / "nowhere")

@@ -353,7 +353,7 @@ class TestShared:
         ):
             notes = mb.compare([one, two], "why?", live=False).notes
         assert "Stopped at the token limit, not at their end: alpha 1 of 1, beta 1 of 1." in notes
-        assert "Different temperature: alpha 0.2, beta the server decides." in notes
+        assert "Different temperature: alpha: 0.2, beta: left to the server." in notes
 
 
 def test_different_contexts_in_force_are_told_and_stand_in_the_frame():

@@ -219,7 +219,7 @@ def test_a_summary_row_by_hand():
         "completion_tokens_total": 60,
         "load_s": 1.5,
         "cost_usd": 0.0,
-        "notes": "a cold start (1 of 5); ServerTimeout: The server was silent for 30 s. (1 of 5)",
+        "notes": "a cold start (1 of 5); The server was silent for 30 s. (1 of 5)",
     }
 
 

@@ -267,7 +267,7 @@ def test_the_summary_by_hand():
     for note in (
         "! different quantisation",
         "! qwen: the answer was cut at max_tokens (1 of 2)",
-        "✕ llama: ServerUnreachable: Nothing is listening on 127.0.0.1:11434.",
+        "✕ llama: Nothing is listening on 127.0.0.1:11434.",
         "■ 1 of 4 were not run",
     ):
         assert note in read.text
@@ -284,7 +284,7 @@ def test_the_summary_as_text_is_aligned():
             "                           ms, p50  ms, p95  tok/s, p50  tok/s, p50   s, p50  tokens, p50     s",
             "qwen · ollama  ● 1 done        213      213        41.0        50.8     1.00           41  1.25",
             unknown.replace("-", DASH),
-            "✕ 日本: ServerUnreachable: Nothing is listening on 127.0.0.1:11434.",
+            "✕ 日本: Nothing is listening on 127.0.0.1:11434.",
         ]
     )
 

@@ -35,7 +35,6 @@ NEED_NO_EXAMPLE = {
     "AgentComparison",
     "AgentConversation",  # agent.conversation() has one
     "AgentResult",
-    "CompareView",  # its module has one
     "EmbeddedSettings",
     "Fact",
     "Generation",

@@ -48,6 +48,9 @@ NO_DIFF = {"on": False, "a": "", "b": "", "parts": {}, "says": ""}
 class CompareView(LivePanels):
     """Models side by side, with their answers streaming.
 
+        view = CompareView(["ollama/llama3.2", "lmstudio"])
+        view.comparison
+
     Args:
         models: Names, backends or variants to choose from, the first six of them chosen; None looks for servers.
         prompts: A string, a list of strings, a Series, a DataFrame or a list of conversations to step through; None

@@ -30,12 +30,19 @@ const SUPPRESS = "data-lm-suppress-shortcuts";
 function keepKeys(root) {
   root.setAttribute(SUPPRESS, "true");
   root.addEventListener("focusin", (event) => event.target.setAttribute(SUPPRESS, "true"));
-  root.addEventListener("keydown", (event) => {
-    if (!(event.ctrlKey || event.metaKey) || event.key.toLowerCase() !== "s") return;
-    const held = [root, event.target];
+}
+
+// Once a page, and on the window: Notebook 7 looks at a key before it has come down to a widget.
+const SAVES = Symbol.for("mamba_nb saves");
+if (!window[SAVES]) {
+  window[SAVES] = true;
+  window.addEventListener("keydown", (event) => {
+    if (!(event.ctrlKey || event.metaKey) || event.key.toLowerCase() !== "s" || !event.target.closest) return;
+    if (!event.target.closest(".mamba-nb")) return;
+    const held = [event.target, event.target.closest(".mn-widget")].filter((each) => each && each.hasAttribute(SUPPRESS));
     held.forEach((element) => element.removeAttribute(SUPPRESS));
     setTimeout(() => held.forEach((element) => element.setAttribute(SUPPRESS, "true")));
-  });
+  }, true);
 }
 
 function put(element, children) {
