@@ -282,16 +282,21 @@ class ServerFailed(ServerError, RuntimeError):
 
 
 def closest(name: str, known: Iterable[str]) -> str | None:
-    """The known name nearest to `name`, or None where none is near.
+    """The known name nearest to `name`, else the first that contains it, or None where there is neither.
 
     Examples:
         >>> closest("qwen3:8", ["qwen3:8b", "gemma3:4b"])
         'qwen3:8b'
+        >>> closest("granite", ["qwen3:8b", "ibm/granite-4-micro"])
+        'ibm/granite-4-micro'
         >>> closest("zzz", ["qwen3:8b"]) is None
         True
     """
-    matches = get_close_matches(name, list(known), n=1, cutoff=0.6)
-    return matches[0] if matches else None
+    names = list(known)
+    if matches := get_close_matches(name, names, n=1, cutoff=0.6):
+        return matches[0]
+    part = name.casefold()
+    return next((each for each in names if len(part) > 3 and part in each.casefold()), None)
 
 
 def listed(names: Sequence[str], most: int = 12) -> str:

@@ -397,8 +397,8 @@ class Comparison:
 
     def __repr__(self) -> str:
         parts = [
-            f"{len(self.labels)} models",
-            f"{len(self.prompt_ids)} prompts",
+            f"{len(self.labels)} model{'' if len(self.labels) == 1 else 's'}",
+            f"{len(self.prompt_ids)} prompt{'' if len(self.prompt_ids) == 1 else 's'}",
             f"{self.count('done')} done",
         ]
         parts += [f"{n} {status}" for status in ("failed", "stopped") if (n := self.count(status))]

@@ -107,6 +107,25 @@ class TestOnTheWay:
         error = timed_out(where(server="ollama"), loading_s=600.2)
         assert error.message == f"Ollama at {URL} was still loading llama3.2 after 600 s."
 
+    def test_https_where_no_connection_comes_about_hints_at_http(self):
+        slow = sdk_error(httpx2.ConnectTimeout(""), aiohttp.ConnectionTimeoutError("timeout"))
+        assert "write http://, not https://" in translate(slow, Where(base_url="https://127.0.0.1:8080/v1")).hint
+        assert "http://" not in translate(slow, Where(base_url="http://127.0.0.1:8080/v1")).hint
+
+    @pytest.mark.parametrize(
+        ("model", "meant"),
+        [("olama/llama3.2", "ollama/llama3.2"), ("embeded", "embedded"), ("lm-studio:qwen3", "lmstudio:qwen3")],
+    )
+    def test_a_server_in_a_models_name_that_is_spelt_wrong_is_told(self, model, meant):
+        refused = ConnectionRefusedError(errno.ECONNREFUSED, "refused")
+        hint = translate(refused, Where(base_url=URL, model=model)).hint
+        assert hint.startswith(f"Did you mean {meant!r}? {model!r} was taken for a model there.")
+
+    @pytest.mark.parametrize("model", ["llama3.2", "llama2:7b", "llava:7b", "openai/gpt-oss-20b", "qwen3:8b", "ollama"])
+    def test_a_models_own_name_is_not_taken_for_a_server(self, model):
+        refused = ConnectionRefusedError(errno.ECONNREFUSED, "refused")
+        assert "Did you mean" not in translate(refused, Where(base_url=URL, model=model)).hint
+
     def test_a_read_timeout_of_the_sdk_is_a_timeout(self):
         below = openai.APITimeoutError(request=httpx2.Request("POST", URL))
         below.__cause__ = httpx2.ReadTimeout("silent")

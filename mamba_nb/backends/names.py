@@ -24,10 +24,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from mamba_nb.errors import BadInput
+from mamba_nb.servers.kinds import IN_NAMES
 
 __all__ = ["LOCAL_MODEL", "SERVERS", "ModelName", "parse_model_name"]
 
-SERVERS = ("ollama", "vllm", "lmstudio", "llamacpp", "embedded")
+SERVERS = IN_NAMES
 
 LOCAL_MODEL = "local-model"
 """LM Studio's name for whatever is loaded; it becomes the model's own id at the first request."""

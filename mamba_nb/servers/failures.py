@@ -76,7 +76,9 @@ def translate(error: BaseException, where: Where) -> MambaError:
         return _unreachable(
             where,
             f"No connection to {where.place} came about in time.",
-            "Is the address right, and is the machine on? A firewall may be dropping the call.",
+            # llama.cpp's server, for one, waits for the end of a line that a TLS greeting never has.
+            ("If the server speaks plain HTTP, write http://, not https://. " if where.is_tls else "")
+            + "Is the address right, and is the machine on? A firewall may be dropping the call.",
         )
     refused = any(isinstance(link, ConnectionRefusedError) for link in chain)
     if not refused and (no_route := [link for link in chain if isinstance(link, OSError) and link.errno in NO_ROUTE]):
@@ -170,6 +172,8 @@ def _unreachable(where: Where, message: str | None = None, hint: str | None = No
         start = kind.start if kind else "Start the server"
         instead = ', or use the embedded model: create_embedded_backend() or "embedded".'
         hint = start + (instead if is_this_machine(where.host) else ", and check the address.")
+        if meant := where.meant:
+            hint = f"Did you mean {meant!r}? {where.model!r} was taken for a model there. {hint}"
     return ServerUnreachable(message, hint=hint, base_url=where.base_url, model=where.model)
 
 

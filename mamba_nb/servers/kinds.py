@@ -19,6 +19,7 @@ from mamba_nb.servers.facts import ServedModel
 from mamba_nb.servers.pulling import PullProgress
 
 __all__ = [
+    "IN_NAMES",
     "Fetch",
     "Kind",
     "Sighting",
@@ -30,6 +31,9 @@ __all__ = [
     "kinds",
     "root_of",
 ]
+
+# What may stand before a model in its name, as in `ollama/llama3.2`.
+IN_NAMES = ("ollama", "vllm", "lmstudio", "llamacpp", "embedded")
 
 Fetch: TypeAlias = Callable[[str], Awaitable[Any]]
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from urllib.parse import urlsplit
 
-from mamba_nb.servers.kinds import Kind
+from mamba_nb.servers.kinds import IN_NAMES, Kind
 
-__all__ = ["Where", "is_html", "readable"]
+__all__ = ["Where", "is_html", "meant_name", "readable"]
 
 # Keys that servers repeat in their errors: OpenAI's 401, LiteLLM's, and gateways that echo the header.
 KEYS = (
@@ -46,6 +47,16 @@ class Where:
         return self.kind.opening if self.kind else "The server"
 
     @property
+    def is_tls(self) -> bool:
+        """Whether the address is an https one."""
+        return urlsplit(self.base_url).scheme == "https"
+
+    @property
+    def meant(self) -> str | None:
+        """The model's name with its server spelt right, where it begins with something near a server's name."""
+        return meant_name(self.model or "")
+
+    @property
     def host(self) -> str:
         """The host's name or address."""
         return urlsplit(self.base_url).hostname or ""
@@ -76,3 +87,18 @@ def readable(text: str, where: Where, most: int = 500) -> str:
     for pattern, instead in KEYS:
         text = pattern.sub(instead, text)
     return text if len(text) <= most else text[:most] + " ..."
+
+
+def meant_name(name: str) -> str | None:
+    """A model's name with its server spelt right, or None where it begins with nothing near a server's name.
+
+    Examples:
+        >>> meant_name("olama/llama3.2"), meant_name("embeded"), meant_name("llama3:8b")
+        ('ollama/llama3.2', 'embedded', None)
+    """
+    head, separator, rest = re.fullmatch(r"([^:/]*)([:/]?)(.*)", name, re.DOTALL).groups()  # type: ignore[union-attr]
+    known = IN_NAMES if separator else ("embedded", "lmstudio")  # these may stand alone
+    if head in known or re.fullmatch(r"llama[\d.]*", head):  # Meta's models, not Ollama
+        return None
+    near = get_close_matches(head.casefold(), known, n=1, cutoff=0.75)
+    return f"{near[0]}{separator}{rest}" if near else None
