@@ -96,7 +96,8 @@ class MambaAccessor:
                     result.index,
                 )
             else:
-                values = parsed(output, texts, errors)
+                cut = [(answer := answers.get(i)) and answer.finish_reason == "length" for i in range(len(texts))]
+                values = parsed(output, texts, errors, cut)
                 for name, (field, dtype) in fields.items():
                     result[name] = pd.Series([row and row[field] for row in values], index=result.index, dtype=dtype)
             result[error_column] = _texts(errors, result.index)

@@ -189,6 +189,12 @@ class TestTyped:
         assert "no valid Review" in errors[2] and "'not JSON'" in errors[2]
         assert typed["answer_error"].isna().tolist() == [True, False, False, True]
 
+    def test_an_answer_that_was_cut_says_so_first(self, server):
+        server.script = Script(text='{"stars": 4, "mo', finish_reason="length")
+        with OpenAICompatibleBackend("one", server.base_url) as backend:
+            frame = pd.DataFrame({"n": [1]}).mamba.ask("Rate {n}", backend, output=Review, progress=False)
+        assert frame["answer_error"][0].startswith("It was cut at max_tokens before it was whole: raise max_tokens. The")
+
     def test_the_schema_is_sent(self, typed, server):
         assert server.requests[-1].body["response_format"]["json_schema"]["name"] == "Review"
 

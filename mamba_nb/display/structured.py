@@ -64,9 +64,12 @@ def dtype_of(annotation: Any) -> str:
 
 
 def parsed(
-    output: type[BaseModel], texts: Sequence[str | None], errors: list[str | None]
+    output: type[BaseModel], texts: Sequence[str | None], errors: list[str | None], cut: Sequence[object]
 ) -> list[Mapping[str, Any] | None]:
-    """The values of each answer, or None; what is wrong with an answer is written into `errors` at its place."""
+    """The values of each answer, or None; what is wrong with an answer is written into `errors` at its place.
+
+    `cut` says of each answer whether it ended at `max_tokens`.
+    """
     from pydantic import ValidationError
 
     rows: list[Mapping[str, Any] | None] = []
@@ -80,7 +83,7 @@ def parsed(
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
             where = ".".join(str(part) for part in first["loc"])
-            errors[place] = (
+            errors[place] = ("It was cut at max_tokens before it was whole: raise max_tokens. " if cut[place] else "") + (
                 f"The answer is no valid {output.__name__}: {f'{where}: ' if where else ''}{first['msg']}. "
                 f"It began: {text[:80]!r}"
             )

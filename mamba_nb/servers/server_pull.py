@@ -7,6 +7,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from mamba_nb._bridge import Run, wait_with_ticks
+from mamba_nb._text import printable
 from mamba_nb.servers.facts import ServedModel
 from mamba_nb.servers.pulling import PullProgress
 
@@ -64,7 +65,10 @@ class PullRun(Run[PullProgress, ServedModel | None]):
 
 
 class _Bar:
-    """tqdm's bar, opened when the size is known; the last step's words stand before it."""
+    """tqdm's bar, opened when the size is known; the last step's words stand behind it.
+
+    Where no size ever comes, as for a model that is there already, the last words are a line of their own.
+    """
 
     def __init__(self, run: PullRun) -> None:
         self._run = run
@@ -72,7 +76,7 @@ class _Bar:
 
     def paint(self) -> None:
         step = self._run.progress
-        if step is None:
+        if step is None or (self._bar is None and step.total_bytes is None):
             return
         if self._bar is None:
             from mamba_nb._frontend import bar_class
@@ -96,3 +100,5 @@ class _Bar:
             with contextlib.suppress(Exception):  # a front end that is gone
                 self.paint()
             self._bar.close()
+        elif (step := self._run.progress) is not None and not self._run.cancelled():
+            print(f"{self._run.model}: {printable(step.status[:80]).replace('_', ' ')}")

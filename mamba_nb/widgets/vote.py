@@ -140,6 +140,52 @@ class VoteView(MambaWidget):
             ballots = self._session.counted
         return ratings_frame(ballots, self._labels, stats.ratings(ballots, self._labels, seed=self._seed))
 
+    def vote_by(
+        self, choose: Callable[[str, list[str]], int | Literal["tie"] | None], *, most: int | None = None
+    ) -> pd.DataFrame:
+        """Let a function vote in the place of a person: a rule, or another model as judge.
+
+            view.vote_by(lambda prompt, answers: min(range(len(answers)), key=lambda at: len(answers[at])))
+
+        Args:
+            choose: Gets a prompt and its answers in the order in which they are shown, without names; gives the place
+                of the best, from 0, `"tie"`, or None where all are bad. What it raises ends the voting; the votes
+                until then are kept.
+            most: How many votes at most; None for all that are left.
+
+        Returns:
+            All votes, as `votes` has them.
+
+        Raises:
+            BadInput: If `choose` gives something else.
+        """
+        given = 0
+        while most is None or given < most:
+            with self._lock:
+                self._save(self._read_others)
+                item = self._session.advance()
+                texts = [cell.generation.text for cell in self._session.shown]
+            if item is None:
+                break
+            began = time.monotonic()
+            place = choose(item.prompt, texts)  # not under the lock: a judging model takes its time
+            choice = "bad" if place is None else place + 1 if type(place) is int else place
+            with self._lock:
+                if self._session.current is not item:
+                    continue  # somebody has voted on it meanwhile
+                if not self._session.choose(choice):
+                    raise BadInput(
+                        f"A vote on {len(texts)} answers is a place from 0 to {len(texts) - 1}, "
+                        f'"tie", or None where all are bad; this is {place!r}.'
+                    )
+                self._keep(time.monotonic() - began)
+            given += 1
+        with self._lock:
+            self._view = "vote"
+            self._session.advance()
+            self._open()
+        return self.votes
+
     def __repr__(self) -> str:
         with self._lock:
             n, total = len(self._session.counted), len(self._session.items)
@@ -337,13 +383,7 @@ class VoteView(MambaWidget):
                 self._session.advance()
                 self._open()
                 return
-            now = datetime.now().astimezone().isoformat(timespec="seconds")
-            ballot = self._session.lock(round(time.monotonic() - self._since, 3), now)
-            if ballot is None:
-                return
-            if self._file is not None:
-                self._unsaved.append(ballot)
-                error = self._save(self._write) or error
+            error = self._keep(time.monotonic() - self._since) or error
             if not self.state["each"]:
                 self._session.advance()
                 self._open()
@@ -404,6 +444,15 @@ class VoteView(MambaWidget):
                 "says": None,
             }
         return None
+
+    def _keep(self, seconds: float) -> dict[str, str | None] | None:
+        """Make the choice a vote and save it; what is wrong with the file."""
+        now = datetime.now().astimezone().isoformat(timespec="seconds")
+        ballot = self._session.lock(round(seconds, 3), now)
+        if ballot is None or self._file is None:
+            return None
+        self._unsaved.append(ballot)
+        return self._save(self._write)
 
     def _read_others(self) -> None:
         if self._file is not None:

@@ -132,7 +132,7 @@ def test_blind_votes(tmp_path):
         assert sum(rated["rating"]) == pytest.approx(3000) and sum(rated["wins"]) == counted["win"]
         assert executed.value("view.ratings().eval('low < rating < high').all().item()")
         assert rated["model"][0] in executed.seen("ratings")
-        executed.kernel.run("from mamba_nb.compare.votes import longer_wins, verdict; given = [vote(i) for i in items]")
+        executed.kernel.run("from mamba_nb.compare.votes import longer_wins, verdict; given = view._session.counted")
         assert executed.value("longer_wins(given).share") < 0.5  # the text says that this rule wants it short
         assert executed.value("verdict(given, comparison.labels).state") in ("leading", "even")  # and names no winner
         assert not list(tmp_path.glob("votes*"))

@@ -484,3 +484,37 @@ class TestRunning:
             view.close()
             for backend in backends:
                 backend.close()
+
+
+class TestVotingByAFunction:
+    def test_it_gets_prompts_and_answers_without_names_and_its_votes_are_saved(self, tmp_path):
+        path = tmp_path / "votes.jsonl"
+        view = VoteView(grid(), path=path)
+        asked = []
+
+        def choose(prompt, answers):
+            asked.append((prompt, answers))
+            return answers.index(max(answers, key=len))  # the second model's, by the "!" at its end
+
+        assert len(view.vote_by(choose, most=2)) == 2
+        assert [prompt for prompt, _ in asked] == ["prompt 0", "prompt 1"]
+        assert all(sorted(answers) == [f"text 0 of {n}", f"text 1 of {n}!"] for n, (_, answers) in enumerate(asked))
+        assert view.votes["winner"].tolist() == ["beta-model"] * 2
+        assert view.state["phase"] == "open"
+        again = VoteView(grid(), path=path)
+        assert repr(again) == "<VoteView 2 of 3 voted>"
+        assert again.vote_by(lambda prompt, answers: "tie")["kind"].tolist() == ["win", "win", "tie"]
+        assert again.state["phase"] == "results"
+        assert again.vote_by(choose)["kind"].tolist() == ["win", "win", "tie"]  # nothing is left to vote on
+
+    def test_none_says_that_all_are_bad(self):
+        view = VoteView(grid(1), path=False)
+        assert view.vote_by(lambda prompt, answers: None)["kind"].tolist() == ["both_bad"]
+
+    @pytest.mark.parametrize("given", [2, -1, True, "alpha-model", 0.5])
+    def test_what_is_no_vote_is_an_error_and_the_votes_before_it_are_kept(self, given):
+        view = VoteView(grid(), path=False)
+        said = iter([0, given])
+        with pytest.raises(BadInput, match="is a place from 0 to 1"):
+            view.vote_by(lambda prompt, answers: next(said))
+        assert len(view.votes) == 1
