@@ -101,7 +101,11 @@ class Kernel:
 
     def click(self, model_id: str, *, subshell_id: str | None = None) -> Cell:
         """Click an `ipywidgets.Button`, as the front end does; on a subshell, as JupyterLab does with ipykernel 7."""
-        content = {"comm_id": model_id, "data": {"method": "custom", "content": {"event": "click"}}}
+        return self.tell(model_id, {"event": "click"}, subshell_id=subshell_id)
+
+    def tell(self, model_id: str, said: dict[str, Any], *, subshell_id: str | None = None) -> Cell:
+        """Send a widget a message of its own, as its script does."""
+        content = {"comm_id": model_id, "data": {"method": "custom", "content": said}}
         message = self._client.session.msg("comm_msg", content)
         if subshell_id is not None:
             message["header"]["subshell_id"] = subshell_id
