@@ -130,6 +130,7 @@ function composer(chat) {
   }
 
   function update(state) {
+    if (state.gone) local.waiting = null; // nobody will say that it came
     if (local.waiting && state.heard && state.heard[0] === local.waiting) {
       if (state.heard[1]) { field.value = ""; local.editing = null; }
       local.waiting = null;
@@ -142,7 +143,7 @@ function composer(chat) {
       ? `Editing question ${place + 1} of ${asked.length}. Sending it takes away what came after it.`
       : `Editing question ${place + 1}. Sending it takes away its answer.`;
     go.textContent = state.running ? "Stop" : local.waiting ? "Sending" : "Send";
-    go.disabled = !state.running && local.waiting !== null;
+    go.disabled = Boolean(state.gone) || (!state.running && local.waiting !== null);
     go.classList.toggle("mn-main", !state.running);
     field.readOnly = local.waiting !== null;
   }

@@ -179,7 +179,7 @@ function kernelNote(model, el) {
 
 function halted(state) {
   const panels = (state.panels || []).map((panel) => (OVER.includes(panel.state) ? panel : { ...panel, state: "stopped" }));
-  return { ...state, panels, running: false };
+  return { ...state, panels, running: false, gone: true };
 }
 
 const GROWING = ["html", "tail", "reasoning"];
