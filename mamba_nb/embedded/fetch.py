@@ -29,6 +29,7 @@ from mamba_nb.errors import EngineError
 PIECE = 1 << 20
 STEP_S = 0.1
 STALE_S = 24 * 3600  # a folder this old was left behind by a process that was killed
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 OFFLINE = re.compile(
     r"connection|getaddrinfo|name resolution|name or service|timed out|proxy|unreachable|dns error", re.IGNORECASE
 )
@@ -148,7 +149,8 @@ def _bytes_under(folder: Path) -> int:
 
 
 def _failed(name: str, log: str, code: int, pinned: Pinned) -> EngineError:
-    lines = [re.sub(r"//[^/@\s]+@", "//***@", line.strip()) for line in log.splitlines() if line.strip()]
+    plain = COLOUR.sub("", log)  # a kernel asks every program for colours
+    lines = [re.sub(r"//[^/@\s]+@", "//***@", line.strip()) for line in plain.splitlines() if line.strip()]
     errors = [line for line in lines if line.startswith("ERROR")]
     last = (errors or lines or [f"it ended with code {code}"])[-1]
     reached = "" if not OFFLINE.search(log) else "The package index does not seem to be reachable from here. "
