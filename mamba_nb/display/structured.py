@@ -83,7 +83,8 @@ def parsed(
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
             where = ".".join(str(part) for part in first["loc"])
-            errors[place] = ("It was cut at max_tokens before it was whole: raise max_tokens. " if cut[place] else "") + (
+            errors[place] = (
+                f"{'It was cut at max_tokens before it was whole: raise max_tokens. ' if cut[place] else ''}"
                 f"The answer is no valid {output.__name__}: {f'{where}: ' if where else ''}{first['msg']}. "
                 f"It began: {text[:80]!r}"
             )
