@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import contextlib
+import gc
 import http.client
 import json
 import os
@@ -1248,6 +1250,27 @@ def test_the_command_says_what_is_wrong():
 
 
 # What it stands on.
+
+
+@pytest.mark.filterwarnings("error")
+def test_connections_that_come_while_it_stops_are_closed_too():
+    """An unclosed transport is an unraisable warning when it is collected, and so fails the test."""
+    for round_ in range(60):
+        with ScriptedServer() as server:
+            address = ("127.0.0.1", server.port)
+
+            def come_and_go(address=address):
+                with contextlib.suppress(OSError):
+                    for _ in range(20):
+                        socket.create_connection(address, 1).close()
+
+            clients = [threading.Thread(target=come_and_go) for _ in range(3)]
+            for client in clients:
+                client.start()
+            time.sleep(round_ % 6 * 0.001)
+        for client in clients:
+            client.join()
+    gc.collect()
 
 
 def test_it_needs_only_the_standard_library():

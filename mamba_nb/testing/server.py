@@ -201,8 +201,10 @@ class ScriptedServer(Watched):
         ready.append(None)
         listening.set()
         await self._stopping.wait()
+        while _accepting():  # a closed listener takes no connection, and one half accepted would never be closed
+            await asyncio.sleep(0)
         listener.close()
-        while self._open or _accepting():
+        while self._open:
             for connection in list(self._open):
                 connection.abort()
             await asyncio.sleep(0)
@@ -326,5 +328,5 @@ class ScriptedServer(Watched):
 
 
 def _accepting() -> bool:
-    """Whether a client's connection is just being accepted: the loop must not end before it has an owner."""
+    """Whether a client's connection is just being accepted."""
     return any(getattr(task.get_coro(), "__name__", "") == "_accept_connection2" for task in asyncio.all_tasks())

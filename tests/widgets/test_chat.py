@@ -304,7 +304,8 @@ class TestEndings:
         ended(chat)
         assert len(panels(chat, "question")) == 1
 
-    def test_a_run_that_is_cancelled_before_it_began_ends_too(self, backend, made):
+    def test_a_run_that_is_cancelled_before_it_began_ends_too(self, server, backend, made):
+        server.script = Script(text="late", ttft_s=30)
         chat = made(backend)
         chat.send("one").cancel()
         ended(chat)
