@@ -201,7 +201,8 @@ class ScriptedServer(Watched):
         ready.append(None)
         listening.set()
         await self._stopping.wait()
-        while _accepting():  # a closed listener takes no connection, and one half accepted would never be closed
+        # A closed listener takes no connection, and one that is half accepted would never be closed.
+        while _accepting():  # noqa: ASYNC110  (asyncio tells of these tasks in no other way)
             await asyncio.sleep(0)
         listener.close()
         while self._open:
