@@ -83,7 +83,7 @@ class Scene(dict[str, Any]):
         self._where = where
 
     def __missing__(self, name: str) -> Any:
-        from mamba_nb import Agent, AgentSettings, ChatView, compare, compare_profiles, find_servers
+        from mamba_nb import Agent, AgentSettings, ChatView, VoteView, compare, compare_profiles, find_servers
         from mamba_nb.backends import create_ollama_backend
 
         made = {
@@ -100,6 +100,7 @@ class Scene(dict[str, Any]):
             "run": lambda: self["backend"].stream("Hello"),
             "server": lambda: find_servers()["ollama"],
             "settings": AgentSettings,
+            "view": lambda: VoteView(compare(["ollama/llama3.2", "ollama/qwen3:8b"], self["prompts"]), path=False),
         }
         if name in made:
             self[name] = made[name]()

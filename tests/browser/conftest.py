@@ -32,7 +32,7 @@ from typing import Any
 
 import nbformat
 import pytest
-from playwright.sync_api import Browser, Locator, Page, Route, expect, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, Route, expect, sync_playwright
 
 CHROMIUM_FLAGS = [
     "--no-sandbox",
@@ -46,6 +46,8 @@ THEMES = {"light": "JupyterLab Light", "dark": "JupyterLab Dark"}
 PLACES = {"lab": "/doc/tree/", "notebook": "/notebooks/", "voila": "/voila/render/"}
 SCROLLER = ".jp-NotebookPanel-notebook .jp-WindowedPanel-outer"
 KERNEL = {"name": "python3", "display_name": "Python 3"}
+# JupyterLab's own complaint, where a restart overtakes a request of its debugger.
+OF_A_RESTART = "Could not restore the debugger state"
 MOST_PIXELS = 12_000  # Chromium paints no more in one picture
 
 expect.set_options(timeout=30_000)
@@ -162,7 +164,7 @@ class NotebookPage:
     Attributes:
         page: The Playwright page.
         external: Addresses other than the server's own that the page tried to reach.
-        console: Errors of the browser's console and of the page's scripts.
+        console: Errors of the browser's console and of the page's scripts, but for what JupyterLab says of a restart.
     """
 
     def __init__(
@@ -173,7 +175,7 @@ class NotebookPage:
         self.external: list[str] = []
         self.console: list[str] = []
         page.set_default_timeout(60_000)
-        page.on("console", lambda said: self.console.append(said.text) if said.type == "error" else None)
+        page.on("console", self._hear)
         page.on("pageerror", lambda error: self.console.append(str(error)))
         page.route("**/*", self._only_local)
         place = PLACES[frontend] + urllib.parse.quote(path.name) if kernel else f"/lab/workspaces/{path.stem}"
@@ -186,6 +188,10 @@ class NotebookPage:
         page.locator(SCROLLER).wait_for()
         if kernel:
             page.wait_for_function(KERNEL_IDLE)
+
+    def _hear(self, said: ConsoleMessage) -> None:
+        if said.type == "error" and not said.text.startswith(OF_A_RESTART):
+            self.console.append(said.text)
 
     def _only_local(self, route: Route) -> None:
         if urllib.parse.urlsplit(route.request.url).hostname in (None, "127.0.0.1"):  # None: data:, blob:
@@ -215,6 +221,10 @@ class NotebookPage:
     def errors(self) -> list[str]:
         """The cells' errors, in order."""
         return list(self.page.evaluate(CELL_ERRORS))
+
+    def restart_kernel(self) -> None:
+        """Restart the kernel without asking, as "Restart Kernel" does once it was confirmed."""
+        self.page.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()")
 
     def save(self) -> nbformat.NotebookNode:
         """Save the notebook, and read the file back."""

@@ -16,7 +16,6 @@ KERNEL_IDLE = """() => {
     const kernel = window.jupyterapp?.shell?.currentWidget?.sessionContext?.session?.kernel;
     return kernel?.connectionStatus === 'connected' && kernel.status === 'idle';
 }"""
-RESTART = "() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()"
 TOGGLE_SAVING_STATE = "() => window.jupyterapp.commands.execute('@jupyter-widgets/jupyterlab-manager:saveWidgetState')"
 NO_SESSION = "() => window.jupyterapp.shell.currentWidget.sessionContext.session === null"
 TRUSTED = """() => window.jupyterapp.shell.currentWidget.content.widgets
@@ -193,7 +192,7 @@ def test_after_a_reload_all_show_what_they_showed_and_react(page, tmp_path):
 
 
 def test_after_a_kernel_restart_nothing_throws_and_the_cells_run_again(page, tmp_path):
-    page.page.evaluate(RESTART)
+    page.restart_kernel()
     page.page.wait_for_function(KERNEL_IDLE)
     press_all(page)
     page.picture(tmp_path / "restarted.png")

@@ -110,7 +110,7 @@ def test_what_is_shown_when_the_kernel_goes(lab, tmp_path: Path) -> None:
     notebook.run_all()
     widget = notebook.locator(".mn-widget")
     expect(widget).to_contain_text("word word")
-    notebook.page.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()")
+    notebook.restart_kernel()
     expect(widget).to_contain_text("No kernel stands behind this view")
     expect(widget).to_contain_text("stopped")
     expect(widget.get_by_role("button", name="Stop")).to_be_disabled()

@@ -304,7 +304,7 @@ def test_a_kernel_that_is_gone_is_said(lab, tmp_path: Path) -> None:
     expect(panel(notebook, 0)).to_contain_text("word word word")
     view = notebook.locator(".mn-cv")
     expect(view).not_to_contain_text("No kernel")
-    notebook.page.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()")
+    notebook.restart_kernel()
     expect(view).to_contain_text("No kernel stands behind this view")
     expect(panel(notebook, 0)).to_contain_text("word word word")
     notebook.picture(pictures(tmp_path) / "compare-gone.png")

@@ -128,7 +128,7 @@ def test_buttons_do_the_same_and_votes_come_back_after_a_restart_and_a_reload(la
     expect(booth.get_by_role("button", name="Tie")).to_have_attribute("aria-pressed", "true")
     order = booth.locator(".mn-answer").all_inner_texts()
 
-    notebook.page.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()")
+    notebook.restart_kernel()
     notebook.page.wait_for_timeout(1000)
     notebook.page.wait_for_function(
         "() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.status === 'idle'"
