@@ -68,6 +68,15 @@ OPEN_WITHOUT_KERNEL = """async path => {
     await panel.revealed;
 }"""
 RUN_ALL = "() => { window.cellsRun = window.jupyterapp.commands.execute('notebook:run-all-cells').then(() => true); }"
+RUN_CELL = """async ([place, source]) => {
+    const { content, sessionContext } = window.jupyterapp.shell.currentWidget;
+    const run = command => window.jupyterapp.commands.execute(command);
+    await sessionContext.ready;
+    content.activeCellIndex = Math.min(place, content.widgets.length - 1);
+    if (place >= content.widgets.length) await run('notebook:insert-cell-below');
+    if (source !== null) content.activeCell.model.sharedModel.setSource(source);
+    await run('notebook:run-cell');
+}"""
 CELLS_RUN = """most => Promise.race([window.cellsRun,
     new Promise((_, no) => setTimeout(() => no(new Error(`cells still running after ${most} ms`)), most))])"""
 CELL_ERRORS = """() => window.jupyterapp.shell.currentWidget.content.widgets.flatMap((cell, i) =>
@@ -217,6 +226,10 @@ class NotebookPage:
         """Run all cells to their end."""
         self.start_all()
         self.wait(most_s)
+
+    def run_cell(self, place: int, source: str | None = None) -> None:
+        """Run one cell, counted from 0, to its end; with `source` in it, and after the last one a new cell."""
+        self.page.evaluate(RUN_CELL, [place, source])
 
     def errors(self) -> list[str]:
         """The cells' errors, in order."""

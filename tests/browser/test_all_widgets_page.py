@@ -225,14 +225,6 @@ def test_the_square_button_stops_the_panels_of_a_blocking_cell(opening, servers,
         long = [request for request in servers.open.chats[begun:] if request.prompt == LONG]
         assert [request.disconnected for request in long] == [True, True]
         expect(page.locator(COPY)).to_have_count(1)
-        page.page.evaluate(
-            """async source => {
-            const notebook = window.jupyterapp.shell.currentWidget;
-            notebook.content.activeCellIndex = 2;
-            notebook.content.activeCell.model.sharedModel.setSource(source);
-            await window.jupyterapp.commands.execute('notebook:run-cell');
-        }""",
-            after,
-        )
+        page.run_cell(2, after)
         expect(page.locator(".jp-OutputArea-output").last).to_contain_text("2 <no runs under way>")
         assert page.console == []

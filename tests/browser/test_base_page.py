@@ -36,6 +36,9 @@ def growing(label):
 """
 
 
+FOLD = "from mamba_nb.display import html; one.fold(html.page('plain'), 'Copy')"
+
+
 def pictures(tmp_path: Path) -> Path:
     folder = Path(os.environ.get("PICTURES", tmp_path))
     folder.mkdir(exist_ok=True)
@@ -89,16 +92,7 @@ def test_a_widget_that_is_shown_twice_is_one_and_leaves_two_copies(lab, tmp_path
     expect(widgets.nth(1)).to_contain_text("word word")
     shown = notebook.locator(".mn-answer").evaluate_all(words)
     assert abs(shown[0] - shown[1]) <= 2  # one frame
-    notebook.page.evaluate(
-        """async () => {
-        const notebook = window.jupyterapp.shell.currentWidget;
-        notebook.content.activeCellIndex = 2;
-        notebook.content.activeCell.model.sharedModel.setSource(
-            'from mamba_nb.display import html\\nstops[-1].set(); time.sleep(1)\\n' +
-            'one.fold(html.page("plain"), "Copy"); one');
-        await window.jupyterapp.commands.execute('notebook:run-cell');
-    }"""
-    )
+    notebook.run_cell(2, f"stops[-1].set(); time.sleep(1)\n{FOLD}; one")
     expect(notebook.locator(".mn-fold")).to_have_count(2)
     expect(widgets.nth(0)).to_contain_text("stopped")
     notebook.picture(pictures(tmp_path) / "base-twice.png")

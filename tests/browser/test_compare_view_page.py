@@ -127,12 +127,7 @@ def test_a_second_view_and_a_reload_in_mid_stream_go_on_from_where_it_is(lab, tm
     answers = notebook.locator(".mn-cv .mn-answer")
     expect(answers.first).to_contain_text("word word word")
 
-    notebook.page.evaluate("""async () => {
-        const notebook = window.jupyterapp.shell.currentWidget;
-        await window.jupyterapp.commands.execute('notebook:insert-cell-below');
-        notebook.content.activeCell.model.sharedModel.setSource('view');
-        await window.jupyterapp.commands.execute('notebook:run-cell');
-    }""")
+    notebook.run_cell(2, "view")
     expect(answers).to_have_count(4)
     expect(answers.nth(2)).to_contain_text("word word word")
     # Both views draw from one copy, and nothing is in it twice.
@@ -149,12 +144,7 @@ def test_a_second_view_and_a_reload_in_mid_stream_go_on_from_where_it_is(lab, tm
     expect(answers.first).to_contain_text("word " * (length // 5 + 20))
     notebook.locator(".mn-cv").first.get_by_role("button", name="Stop", exact=True).click()
     expect(notebook.locator(".mn-cv .mn-panel").nth(2)).to_contain_text("stopped")
-    notebook.page.evaluate("""async () => {
-        const notebook = window.jupyterapp.shell.currentWidget;
-        notebook.content.activeCellIndex = notebook.content.widgets.length - 1;
-        notebook.content.activeCell.model.sharedModel.setSource('view.comparison.generations[0].text');
-        await window.jupyterapp.commands.execute('notebook:run-cell');
-    }""")
+    notebook.run_cell(2, "view.comparison.generations[0].text")
     told = notebook.locator(".jp-OutputArea-executeResult .jp-OutputArea-output").last.inner_text().strip().strip("'")
     assert " ".join(told.split()) == " ".join(answers.first.inner_text().split())
     assert notebook.external == []
@@ -268,14 +258,8 @@ def test_a_cell_that_is_run_again_ends_what_its_last_run_began(lab, tmp_path: Pa
     notebook.run_all()
     ask(notebook, "Tell me more.")
     expect(panel(notebook, 0)).to_contain_text("streaming")
-    notebook.page.evaluate("""async () => {
-        window.jupyterapp.shell.currentWidget.content.activeCellIndex = 1;
-        await window.jupyterapp.commands.execute('notebook:run-cell');
-        await window.jupyterapp.commands.execute('notebook:insert-cell-below');
-        const cell = window.jupyterapp.shell.currentWidget.content.activeCell;
-        cell.model.sharedModel.setSource('import mamba_nb, time; time.sleep(1); mamba_nb.runs()');
-        await window.jupyterapp.commands.execute('notebook:run-cell');
-    }""")
+    notebook.run_cell(1)
+    notebook.run_cell(2, "import mamba_nb, time; time.sleep(1); mamba_nb.runs()")
     listed = notebook.locator(".jp-OutputArea-executeResult .jp-OutputArea-output").last
     expect(listed).to_have_text("<no runs under way>")
     expect(panel(notebook, 0)).to_contain_text("idle")

@@ -152,10 +152,7 @@ FRAMES = """() => new Promise((done) => {
 
 def test_a_flood_leaves_the_page_usable(lab, tmp_path: Path) -> None:
     notebook = lab([GROWING, "stop.set()"])
-    notebook.page.evaluate("""async () => {
-        window.jupyterapp.shell.currentWidget.content.activeCellIndex = 0;
-        await window.jupyterapp.commands.execute('notebook:run-cell');
-    }""")
+    notebook.run_cell(0)
     panels = notebook.locator(".mn-widget .mn-panel")
     expect(panels.nth(0)).to_contain_text("word word word")
     expect(panels.nth(1)).to_contain_text("x" * 100_000)
@@ -163,10 +160,7 @@ def test_a_flood_leaves_the_page_usable(lab, tmp_path: Path) -> None:
     print("frames, ms:", sorted(round(gap) for gap in gaps)[-5:])
     assert max(gaps) < 5_000  # a page that is stuck, not one that is slow
     notebook.picture(pictures(tmp_path) / "panels-flood.png")
-    notebook.page.evaluate("""async () => {
-        window.jupyterapp.shell.currentWidget.content.activeCellIndex = 1;
-        await window.jupyterapp.commands.execute('notebook:run-cell');
-    }""")
+    notebook.run_cell(1)
     for place in (0, 1):
         expect(panels.nth(place)).to_contain_text("done")
     expect(panels.nth(1)).to_contain_text("Shown: 400,000 of 1,000,000 characters.")
@@ -175,24 +169,14 @@ def test_a_flood_leaves_the_page_usable(lab, tmp_path: Path) -> None:
 
 def test_a_reload_in_mid_stream_goes_on(lab) -> None:
     notebook = lab([GROWING, "stop.set()"])
-    notebook.page.evaluate("""async () => {
-        window.jupyterapp.shell.currentWidget.content.activeCellIndex = 0;
-        await window.jupyterapp.commands.execute('notebook:run-cell');
-    }""")
+    notebook.run_cell(0)
     first = notebook.locator(".mn-widget .mn-panel").nth(0)
     expect(first).to_contain_text("word word word")
     notebook.save()
     notebook.page.reload(wait_until="load")
     expect(first).to_contain_text("word word word")
     expect(first).to_contain_text("streaming")
-    notebook.page.evaluate("""async () => {
-        const notebook = window.jupyterapp.shell.currentWidget;
-        await notebook.sessionContext.ready;
-        notebook.content.activeCellIndex = 1;
-        const source = 'stop.set(); time.sleep(1); len("".join(states[0].answer.text))';
-        notebook.content.activeCell.model.sharedModel.setSource(source);
-        await window.jupyterapp.commands.execute('notebook:run-cell');
-    }""")
+    notebook.run_cell(1, 'stop.set(); time.sleep(1); len("".join(states[0].answer.text))')
     expect(first).to_contain_text("done")
     length = int(notebook.locator(".jp-OutputArea-executeResult .jp-OutputArea-output").last.inner_text())
     shown = len(first.locator(".mn-answer").inner_text().strip())

@@ -104,8 +104,7 @@ def test_keys_vote_lock_and_go_on_and_the_notebook_hears_none_of_them(lab, tmp_p
     expect(notebook.locator(".mn-fold")).to_contain_text("The result of the blind votes")
 
     assert notebook.page.locator(".jp-Notebook .jp-Cell").count() == cells
-    notebook.page.evaluate("() => window.jupyterapp.shell.currentWidget.content.activeCellIndex = 1")
-    notebook.page.evaluate("() => window.jupyterapp.commands.execute('notebook:run-cell')")
+    notebook.run_cell(1)
     expect(notebook.locator(".jp-OutputArea-output").last).to_contain_text("(['win', 'tie', 'both_bad'], 3)")
     assert booth.locator("img, script").count() == 0
     clean(notebook)
