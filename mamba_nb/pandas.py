@@ -12,7 +12,8 @@ from __future__ import annotations
 import contextlib
 import re
 import string
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -20,7 +21,7 @@ import pandas as pd
 from mamba_nb._bridge import Run, refuse_on_private_loops, wait_with_ticks
 from mamba_nb._frontend import bar_class
 from mamba_nb.compare.engine import Engine
-from mamba_nb.compare.plan import ModelLike, make_plan
+from mamba_nb.compare.plan import ModelLike, Plan, make_plan
 from mamba_nb.display.frames import to_frame
 from mamba_nb.display.structured import columns_of, parsed
 from mamba_nb.display.text import storable
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
     from mamba_nb.settings import AgentSettings
 
 __all__ = ["MambaAccessor"]
+
+OUTPUT_ERROR = "output_error"  # of the long table: `error` there is about asking
+NOTHING = Comparison(cells=(), labels=(), planned=0)
 
 
 @pd.api.extensions.register_dataframe_accessor("mamba")
@@ -78,36 +82,23 @@ class MambaAccessor:
             BadInput: If an argument is wrong, or a new column would hide one that is there; nothing has been sent.
             KeyboardInterrupt: On an interrupt; `.partial` is the frame with the answers so far.
         """
-        error_column = f"{column}_error"
-        fields = columns_of(output, prefix) if output is not None else {}
-        self._refuse_to_hide([*fields, error_column] if output is not None else [column, error_column])
-        if output is not None:
-            params["response_format"] = output
+        wanted = _Output(output, columns_of(output, prefix)) if output is not None else None
+        self._refuse_to_hide(_names(wanted, column))
         rows = _Rows(self._frame, prompt)
+        plan = rows.plan(
+            [_chosen(model, settings)],
+            system=system,
+            max_concurrency=max_concurrency,
+            settings=settings,
+            params=_held_to(output, params),
+        )
 
         def framed(comparison: Comparison | None) -> pd.DataFrame:
-            answers = rows.answers(comparison)
-            errors = [rows.error(position, answers.get(position)) for position in range(len(self._frame))]
-            texts = [answer.text if (answer := answers.get(i)) else None for i in range(len(self._frame))]
             result = self._frame.copy()
-            if output is None:
-                result[column] = _texts(
-                    [text if error is None else None for text, error in zip(texts, errors, strict=True)],
-                    result.index,
-                )
-            else:
-                cut = [(answer := answers.get(i)) and answer.finish_reason == "length" for i in range(len(texts))]
-                values = parsed(output, texts, errors, cut)
-                for name, (field, dtype) in fields.items():
-                    result[name] = pd.Series([row and row[field] for row in values], index=result.index, dtype=dtype)
-            result[error_column] = _texts(errors, result.index)
+            rows.put_into(result, rows.answers(comparison), column, wanted)
             return result
 
-        if rows.empty:
-            return framed(None)
-        return framed(
-            _run([_chosen(model, settings)], rows, 1, system, max_concurrency, settings, params, progress, framed)
-        )
+        return framed(None) if rows.empty else _run(plan, framed, progress)
 
     def compare(
         self,
@@ -116,6 +107,8 @@ class MambaAccessor:
         *,
         repeats: int = 1,
         wide: bool = False,
+        output: type[BaseModel] | None = None,
+        prefix: str = "",
         system: str | None = None,
         max_concurrency: int | None = None,
         progress: bool = True,
@@ -129,6 +122,8 @@ class MambaAccessor:
             models: Names, backends or variants.
             repeats: How often each prompt is put to each model.
             wide: Whether to give this frame with a column of answers a model, instead of the long table.
+            output: As for `ask`. In a wide table the columns are called `<model>_<field>`.
+            prefix: As for `ask`.
             system: A system message for every row.
             max_concurrency: Most requests at once on one server.
             progress: Whether to show a progress bar.
@@ -136,55 +131,91 @@ class MambaAccessor:
             **params: Request parameters for every model.
 
         Returns:
-            Long: one row an answer, with this frame's index and the columns of `Comparison.to_frame()`. Wide: a copy
-            of this frame with one column a model, and `<model>_error` beside it.
+            Long: one row an answer, with this frame's index and the columns of `Comparison.to_frame()`; with `output`
+            also a typed column a field, and `output_error`, which says why those are missing. Wide: a copy of this
+            frame with one column a model, and `<model>_error` beside it.
 
         Raises:
-            BadInput: If an argument is wrong; nothing has been sent.
+            BadInput: If an argument is wrong, or a new column would hide one that is there; nothing has been sent.
             KeyboardInterrupt: On an interrupt; `.partial` is the frame so far.
         """
         if wide and repeats != 1:
             raise BadInput(
                 "A wide table has one answer a model and row: repeats must be 1.", hint="Leave out wide=True."
             )
+        wanted = _Output(output, columns_of(output, prefix)) if output is not None else None
         rows = _Rows(self._frame, prompt)
+        plan = rows.plan(
+            list(models),
+            repeats=repeats,
+            system=system,
+            max_concurrency=max_concurrency,
+            settings=settings,
+            params=_held_to(output, params),
+        )
+        labels = [column.label for column in plan.columns]
+        if wide:
+            self._refuse_to_hide([name for label in labels for name in _names(wanted and wanted.under(label), label)])
+        elif wanted is not None:
+            self._refuse_to_hide([*wanted.columns, OUTPUT_ERROR], to_frame(NOTHING).columns)
 
         def framed(comparison: Comparison | None) -> pd.DataFrame:
-            return self._wide(comparison, rows) if wide else self._long(comparison)
+            return self._wide(comparison, rows, labels, wanted) if wide else self._long(comparison, rows, wanted)
 
-        if rows.empty:
-            return framed(None)
-        return framed(_run(list(models), rows, repeats, system, max_concurrency, settings, params, progress, framed))
+        return framed(None) if rows.empty else _run(plan, framed, progress)
 
-    def _long(self, comparison: Comparison | None) -> pd.DataFrame:
-        table = to_frame(comparison or Comparison(cells=(), labels=(), planned=0))
+    def _long(self, comparison: Comparison | None, rows: _Rows, output: _Output | None) -> pd.DataFrame:
+        table = to_frame(comparison or NOTHING)
         table.index = self._frame.index[table["prompt_id"].to_numpy(dtype="int64")]
+        if output is not None:
+            answers = [cell.generation for cell in (comparison or NOTHING).cells]
+            errors = [rows.error(cell.prompt_id, cell.generation) for cell in (comparison or NOTHING).cells]
+            for name, values in output.read(answers, errors, table.index).items():
+                table[name] = values
+            table[OUTPUT_ERROR] = _texts(errors, table.index)
         return table.drop(columns="prompt_id")
 
-    def _wide(self, comparison: Comparison | None, rows: _Rows) -> pd.DataFrame:
-        labels = comparison.labels if comparison else ()
-        self._refuse_to_hide([name for label in labels for name in (label, f"{label}_error")])
+    def _wide(
+        self, comparison: Comparison | None, rows: _Rows, labels: Sequence[str], output: _Output | None
+    ) -> pd.DataFrame:
         result = self._frame.copy()
         for label in labels:
-            answers = rows.answers(comparison, label)
-            errors = [rows.error(position, answers.get(position)) for position in range(len(result))]
-            result[label] = _texts(
-                [
-                    answers[position].text if position in answers and error is None else None
-                    for position, error in enumerate(errors)
-                ],
-                result.index,
-            )
-            result[f"{label}_error"] = _texts(errors, result.index)
+            rows.put_into(result, rows.answers(comparison, label), label, output and output.under(label))
         return result
 
-    def _refuse_to_hide(self, names: Iterable[str]) -> None:
-        there = [name for name in names if name in self._frame.columns]
-        if there:
+    def _refuse_to_hide(self, names: Iterable[str], columns: Iterable[Any] | None = None) -> None:
+        """Refuse names that a column of this frame has already, or one of `columns`."""
+        there = set(self._frame.columns if columns is None else columns)
+        if taken := [name for name in names if name in there]:
             raise BadInput(
-                f"The DataFrame has a column {there[0]!r} already.",
-                hint='Call the new one something else: column="...", or prefix="..." for the fields of output=.',
+                f"The {'DataFrame' if columns is None else 'long table'} has a column {taken[0]!r} already.",
+                hint='Call the new one something else: column="...", prefix="..." for the fields of output=, or '
+                "variant(backend, name=...) for a model.",
             )
+
+
+@dataclass(frozen=True)
+class _Output:
+    """What answers are held to, and the columns they become: name -> field and dtype."""
+
+    model: type[BaseModel]
+    columns: Mapping[str, tuple[str, str]]
+
+    def under(self, label: str) -> _Output:
+        """The same with a model's name before each column's."""
+        return replace(self, columns={f"{label}_{name}": column for name, column in self.columns.items()})
+
+    def read(
+        self, answers: Sequence[Generation | None], errors: list[str | None], index: pd.Index[Any]
+    ) -> dict[str, pd.Series[Any]]:
+        """The columns; what does not fit is written into `errors` at its place."""
+        texts = [None if answer is None else answer.text for answer in answers]
+        cut = [answer is not None and answer.finish_reason == "length" for answer in answers]
+        values = parsed(self.model, texts, errors, cut)
+        return {
+            name: pd.Series([row and row[field] for row in values], index=index, dtype=dtype)
+            for name, (field, dtype) in self.columns.items()
+        }
 
 
 class _Rows:
@@ -222,6 +253,28 @@ class _Rows:
             if label is None or cell.label == label
         }
 
+    def put_into(
+        self, result: pd.DataFrame, answers: Mapping[int, Generation], name: str, output: _Output | None
+    ) -> None:
+        """Put answers beside their rows: as texts under `name`, or as what `output` makes of them; and the errors."""
+        listed = [answers.get(position) for position in range(len(result))]
+        errors = [self.error(position, answer) for position, answer in enumerate(listed)]
+        if output is not None:
+            for column, values in output.read(listed, errors, result.index).items():
+                result[column] = values
+        else:
+            whole = [answer if error is None else None for answer, error in zip(listed, errors, strict=True)]
+            texts = [None if answer is None else answer.text for answer in whole]
+            result[name] = _texts(texts, result.index)
+        result[f"{name}_error"] = _texts(errors, result.index)
+
+    def plan(self, models: Sequence[ModelLike], **options: Any) -> Plan:
+        """The grid to run, checked; where no row is asked, of a prompt that is never sent."""
+        if self.empty:
+            return make_plan(models, "-", **options)
+        column, template = (self.prompt, None) if self.is_column else (None, self.prompt)
+        return make_plan(models, self.frame, column=column, template=template, **options)
+
     def error(self, position: int, answer: Generation | None) -> str | None:
         """What went wrong with a row, or None."""
         if position in self.skipped:
@@ -233,29 +286,8 @@ class _Rows:
         return answer.error or "Stopped before the answer was whole."
 
 
-def _run(
-    models: list[ModelLike],
-    rows: _Rows,
-    repeats: int,
-    system: str | None,
-    max_concurrency: int | None,
-    settings: AgentSettings | None,
-    params: Mapping[str, Any],
-    progress: bool,
-    framed: Any,
-) -> Comparison:
-    """The comparison behind both verbs, with a progress bar while it runs."""
-    plan = make_plan(
-        models,
-        rows.frame,
-        column=rows.prompt if rows.is_column else None,
-        template=None if rows.is_column else rows.prompt,
-        repeats=repeats,
-        system=system,
-        max_concurrency=max_concurrency,
-        settings=settings,
-        params=params,
-    )
+def _run(plan: Plan, framed: Callable[[Comparison | None], pd.DataFrame], progress: bool) -> pd.DataFrame:
+    """Run the grid behind both verbs, with a progress bar meanwhile."""
     refuse_on_private_loops("df.mamba", "call it in run_in_background(...)")
     engine = Engine(plan)
     with _bar(len(plan), shown=progress) as moved:
@@ -265,9 +297,11 @@ def _run(
             return await engine.run()
 
         try:
-            return wait_with_ticks(
-                Run(work, name=f"df.mamba, {len(plan)} answers", partial=engine.comparison),
-                lambda: moved(engine.finished),
+            return framed(
+                wait_with_ticks(
+                    Run(work, name=f"df.mamba, {len(plan)} answers", partial=engine.comparison),
+                    lambda: moved(engine.finished),
+                )
             )
         except KeyboardInterrupt as interrupt:
             interrupt.partial = framed(engine.comparison())  # type: ignore[attr-defined]
@@ -284,6 +318,15 @@ def _bar(total: int, *, shown: bool) -> Iterator[Any]:
 
         yield moved
         moved(total)
+
+
+def _names(output: _Output | None, name: str) -> list[str]:
+    """The columns that `put_into` makes."""
+    return [*([name] if output is None else output.columns), f"{name}_error"]
+
+
+def _held_to(output: type[BaseModel] | None, params: Mapping[str, Any]) -> dict[str, Any]:
+    return {**params} if output is None else {**params, "response_format": output}
 
 
 def _chosen(model: ModelLike | None, settings: AgentSettings | None) -> ModelLike:

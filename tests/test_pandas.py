@@ -9,9 +9,10 @@ from typing import Literal
 
 import pandas as pd
 import pytest
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, create_model
 
 import mamba_nb.pandas  # noqa: F401
+from mamba_nb import variant
 from mamba_nb._bridge import io
 from mamba_nb.backends import OpenAICompatibleBackend
 from mamba_nb.display.structured import columns_of, dtype_of
@@ -234,6 +235,55 @@ class TestCompare:
     def test_repeats_do_not_fit_into_a_wide_table(self, frame, backend):
         with pytest.raises(BadInput, match="repeats must be 1"):
             frame.mamba.compare("{text}", [backend], repeats=2, wide=True)
+
+    def test_a_column_that_is_there_is_not_hidden_and_nothing_is_sent(self, frame, backend, server):
+        with pytest.raises(BadInput, match="has a column 'n' already"):
+            frame.mamba.compare("{text}", [variant(backend, name="n")], wide=True, progress=False)
+        assert not server.requests
+
+    def test_a_frame_without_rows_has_the_columns_too(self, frame, backend, server):
+        result = frame.iloc[:0].mamba.compare("{text}", [backend, "two"], wide=True, settings=settings_of(server))
+        assert list(result.columns) == ["text", "n", "one", "one_error", "two", "two_error"]
+        assert len(result) == 0 and not server.requests
+
+
+class TestTypedCompare:
+    """Two models, of which one gives a whole answer to the first row alone."""
+
+    @pytest.fixture
+    def models(self, server):
+        def answer(request: LoggedRequest) -> Script:
+            is_whole = request.body["model"] == "one" or request.prompt == "a"
+            return Script(text='{"stars": 2, "mood": "good"}' if is_whole else "no idea")
+
+        server.script = answer
+        made = (OpenAICompatibleBackend(name, server.base_url) for name in ("one", "two"))
+        with next(made) as one, next(made) as two:
+            yield [one, two]
+
+    def test_a_long_table_has_a_column_a_field(self, frame, models, server):
+        table = frame.mamba.compare("{text}", models, output=Review, prefix="my_", progress=False)
+        assert table.index.tolist() == ["w", "w", "x", "x", "z", "z"]
+        assert table["my_stars"].dtype == "Int64" and table["my_stars"].tolist()[:3] == [2, 2, 2]
+        assert table["my_stars"].isna().tolist() == [False, False, False, True, False, True]
+        assert "no valid Review" in table["output_error"].iloc[3] and pd.isna(table["output_error"].iloc[0])
+        assert set(table["status"]) == {"done"} and "response_format" in server.requests[-1].body
+
+    def test_a_wide_table_has_them_a_model(self, frame, models):
+        table = frame.mamba.compare("{text}", models, output=Review, wide=True, progress=False)
+        fields = ["stars", "score", "mood", "word", "tags", "error"]
+        assert list(table.columns) == ["text", "n", *(f"{name}_{field}" for name in ("one", "two") for field in fields)]
+        assert table["two_mood"].dropna().tolist() == ["good"] and table["one_stars"].sum() == 6
+        assert "missing" in table["one_error"].iloc[1] and "no valid Review" in table["two_error"].iloc[2]
+
+    def test_a_field_that_the_long_table_has_is_told_first(self, frame, models, server):
+        with pytest.raises(BadInput, match="The long table has a column 'text' already") as caught:
+            frame.mamba.compare("{text}", models, output=create_model("Said", text=(str, ...)))
+        assert "prefix=" in caught.value.hint and not server.requests
+
+    def test_without_answers_the_columns_are_there(self, frame, models):
+        empty = frame.iloc[:0].mamba.compare("{text}", models, output=Review)
+        assert empty["stars"].dtype == "Int64" and empty["output_error"].dtype == "str" and len(empty) == 0
 
 
 def settings_of(server: ScriptedServer):
