@@ -10,7 +10,6 @@ from dataclasses import FrozenInstanceError, fields, replace
 
 import pytest
 
-from mamba_nb.backends import profiles
 from mamba_nb.backends.profiles import (
     FACT_FIELDS,
     Fact,
@@ -32,11 +31,6 @@ BUILT_IN = [
     "llama3.2",
     "llama3.2:70b",
 ]
-
-
-@pytest.fixture(autouse=True)
-def only_the_built_in_rows(monkeypatch):
-    monkeypatch.setattr(profiles, "_rows", dict(profiles._BUILT_IN))
 
 
 @pytest.mark.parametrize(

@@ -82,6 +82,7 @@ CELLS_RUN = """most => Promise.race([window.cellsRun,
 CELL_ERRORS = """() => window.jupyterapp.shell.currentWidget.content.widgets.flatMap((cell, i) =>
     (cell.model.sharedModel.outputs ?? []).filter(output => output.output_type === 'error')
         .map(output => `cell ${i}: ${output.ename}: ${output.evalue}`))"""
+TOGGLE_SAVING_STATE = "() => window.jupyterapp.commands.execute('@jupyter-widgets/jupyterlab-manager:saveWidgetState')"
 HIDDEN_HEIGHT = """scroller => Math.max(0, ...[...document.querySelectorAll(scroller)]
     .map(element => element.scrollHeight - element.clientHeight))"""
 
@@ -243,6 +244,14 @@ class NotebookPage:
         """Save the notebook, and read the file back."""
         self.page.evaluate("() => window.jupyterapp.commands.execute('docmanager:save')")
         return nbformat.read(self.path, as_version=4)
+
+    def save_with_widget_state(self) -> nbformat.NotebookNode:
+        """`save` with "Save Widget State Automatically" on, which JupyterLab does not by itself."""
+        self.page.evaluate(TOGGLE_SAVING_STATE)
+        try:
+            return self.save()
+        finally:
+            self.page.evaluate(TOGGLE_SAVING_STATE)
 
     def picture(self, path: Path) -> Path:
         """A picture of the whole notebook: the window grows until nothing has to be scrolled."""

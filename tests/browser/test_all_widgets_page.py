@@ -16,7 +16,6 @@ KERNEL_IDLE = """() => {
     const kernel = window.jupyterapp?.shell?.currentWidget?.sessionContext?.session?.kernel;
     return kernel?.connectionStatus === 'connected' && kernel.status === 'idle';
 }"""
-TOGGLE_SAVING_STATE = "() => window.jupyterapp.commands.execute('@jupyter-widgets/jupyterlab-manager:saveWidgetState')"
 NO_SESSION = "() => window.jupyterapp.shell.currentWidget.sessionContext.session === null"
 TRUSTED = """() => window.jupyterapp.shell.currentWidget.content.widgets
     .filter(cell => cell.model.type === 'code').map(cell => cell.model.trusted)"""
@@ -144,11 +143,7 @@ def test_and_in_a_page_that_nbconvert_made(browser, saved, tmp_path):
 
 
 def test_saved_with_its_state_each_widget_shows_it_and_does_nothing(page, opening, tmp_path):
-    page.page.evaluate(TOGGLE_SAVING_STATE)
-    try:
-        with_state = page.save()
-    finally:
-        page.page.evaluate(TOGGLE_SAVING_STATE)
+    with_state = page.save_with_widget_state()
     assert "widgets" in with_state.metadata
     assert has_no_key(json.dumps(with_state))
     with opening(with_state) as again:  # a kernel that knows nothing of it

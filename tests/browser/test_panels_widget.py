@@ -89,17 +89,11 @@ def test_a_notebook_saved_with_the_defaults_shows_the_answers_without_a_kernel(l
     expect(folded.locator(".mn-panel").nth(1)).to_contain_text("Two.")
 
 
-SAVE_STATE = """async () => {
-    await window.jupyterapp.commands.execute('@jupyter-widgets/jupyterlab-manager:saveWidgetState');
-}"""
-
-
 def test_a_notebook_saved_with_widget_state_shows_the_panels_without_a_kernel(lab) -> None:
     notebook = lab([start({"one": f"Script(text={TEXT!r})", "two": "Script(text='Two.')"}), RUN])
     notebook.run_all()
     expect(notebook.locator(".mn-widget .mn-panel").nth(1)).to_contain_text("done")
-    notebook.page.evaluate(SAVE_STATE)
-    saved = notebook.save()
+    saved = notebook.save_with_widget_state()
     assert "widgets" in saved.metadata
     assert "sk-very-secret" not in str(saved.metadata)
     again = lab(saved)
