@@ -36,6 +36,16 @@ def panel(n_total: int = 1, label: str = "qwen") -> PanelState:
     return PanelState(label, model="m", server="ollama", n_total=n_total)
 
 
+def test_a_panel_ends_with_the_prompt_that_was_asked_last_whichever_was_answered_last():
+    state = panel(3)
+    answers = [state.begin(prompt) for prompt in ("first", "second", "third")]
+    shown = [state.answer.prompt]
+    for place in (2, 0, 1):
+        answers[place].end(DONE)
+        shown.append(state.answer.prompt)
+    assert shown == ["first", "first", "second", "third"]
+
+
 def test_an_answer_goes_through_its_states():
     state = panel()
     seen = [state.state]

@@ -164,8 +164,8 @@ class PanelState:
     Attributes:
         n_done: Answers that ended well. `n_failed` and `n_stopped` count the others.
         warnings: What a reader must know of this column; each sentence once.
-        answer: The answer to show: one stays until it has ended, then the oldest still under way; None
-            before the first.
+        answer: The answer to show: one stays until it has ended, then the oldest still under way; at the end the
+            last one asked for, so that panels side by side end with the same prompt. None before the first.
         version: Rises with every change.
     """
 
@@ -193,6 +193,7 @@ class PanelState:
         self._phase = "waiting"
         self._halted = False
         self._open: list[Answer] = []
+        self._last: Answer | None = None
 
     @property
     def n_ended(self) -> int:
@@ -225,6 +226,7 @@ class PanelState:
         self._begun += 1
         answer = Answer(self, prompt, self._begun)
         self._open.append(answer)
+        self._last = answer
         if self.answer is None or self.answer.generation is not None:
             self.answer = answer
         self.version += 1
@@ -252,4 +254,6 @@ class PanelState:
             self.n_failed += 1
         else:
             self.n_stopped += 1
+        if self.ended:
+            self.answer = self._last
         self.warn(generation.warnings)

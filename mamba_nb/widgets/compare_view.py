@@ -301,8 +301,9 @@ class CompareView(LivePanels):
         grid, plan = work.comparison(), work.plan
         if grid is not None and plan is not None:
             self._answers.add_run(plan, grid)
-        for slot in self._asked:
-            slot.end()
+        places = {row.prompt_id: place for place, row in enumerate(plan.rows if plan is not None else ())}
+        for slot in self._asked:  # side by side they end with the same prompt, whichever was answered last
+            slot.end(lambda cell: places.get(cell.prompt_id, 0))
         self._round = None
         self._look()
         summary = inner(html.comparison(self.comparison)) if len(self._answers) else ""

@@ -36,6 +36,7 @@ class Slot:
     at: int | None = None
     _stored: dict[int, PanelState] = field(default_factory=dict)
     _context: int | None = None
+    _before: int = 0  # answers of earlier runs
 
     @property
     def cell(self) -> Cell | None:
@@ -61,18 +62,22 @@ class Slot:
     def start(self, n_answers: int) -> None:
         """It is about to be asked."""
         self.at, self.live = None, PanelState(self.label, model=self.label, server="", n_total=n_answers)
+        self._before = len(self.history)
 
     def follow(self, live: PanelState) -> None:
         """The run's own panel is there."""
         self.live = live
 
-    def end(self) -> None:
-        """Its run is over: the latest answer stays, unless the reader looks at another one."""
+    def end(self, order: Callable[[Cell], int]) -> None:
+        """Its run is over: its answers stand in `order` now; the last one is shown, unless another is looked at."""
         if self.live is not None:
             self._context = self.live.context
         self.live = None
-        if self.at is None and self.history:
-            self.at = len(self.history) - 1
+        looked_at = self.cell
+        self.history[self._before :] = sorted(self.history[self._before :], key=order)
+        self._stored.clear()
+        if self.history:
+            self.at = len(self.history) - 1 if looked_at is None else self.history.index(looked_at)
 
     def browse(self, by: int) -> None:
         """Show the answer before or after; after the last one comes the one under way."""

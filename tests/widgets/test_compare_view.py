@@ -13,7 +13,7 @@ import pytest
 import mamba_nb
 from mamba_nb import OpenAICompatibleBackend, variant
 from mamba_nb.errors import BadInput, RunStopped
-from mamba_nb.testing import Script, ScriptedServer
+from mamba_nb.testing import LoggedRequest, Script, ScriptedServer
 from mamba_nb.widgets.compare_view import CompareView
 from mamba_nb.widgets.compare_view_diff import word_diff
 
@@ -126,6 +126,20 @@ def test_answers_are_browsed_in_one_panel_and_a_step_takes_all_panels_along(serv
     press(view, "step", by=1)
     press(view, "step", by=-1)
     assert [shown(view, place) for place in (0, 1)] == ["a", "a"]
+
+
+def test_panels_end_with_the_same_prompt_whichever_was_answered_last(views):
+    def late(request: LoggedRequest) -> Script:
+        is_late = (request.body["model"], request.prompt) == ("one", "a")
+        return Script(echo=True, ttft_s=0.5 * is_late)
+
+    with ScriptedServer(late, models=["one", "two"]) as server:
+        view = views(backends(server), ["a", "b"], max_concurrency=4)
+        asked(view, "", all=True)
+        assert [shown(view, place) for place in (0, 1)] == ["b", "b"]
+        assert [(panel["at"], panel["answers"]) for panel in view.state["panels"]] == [(2, 2), (2, 2)]
+        press(view, "browse", panel="given-0", by=-1)
+        assert shown(view, 0) == "a"
 
 
 def test_stop_keeps_what_had_come(views):
