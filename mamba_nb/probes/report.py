@@ -142,7 +142,7 @@ class ProbeReport(Mapping[str, ProbeResult]):
 
 def fact_of(result: ProbeResult) -> Fact:
     """A result's value as a fact, with its words as evidence."""
-    return Fact(result.fact, "verified", f"probe: {result.why}", result.as_of)
+    return Fact(result.fact, "verified", f"probe: {result.why.rstrip('.')}", result.as_of)
 
 
 def _known(facts: Mapping[str, Fact]) -> dict[str, Fact]:

@@ -69,7 +69,7 @@ def test_facts_hold_what_was_verified_and_the_profile_all_that_is_known():
     made = report()
     facts = made.facts()
     assert set(facts) == {"supports_tools", "context_window"}
-    assert facts["supports_tools"].value is False and facts["supports_tools"].evidence == "probe: It called nothing."
+    assert facts["supports_tools"].value is False and facts["supports_tools"].evidence == "probe: It called nothing"
     profile = made.profile
     assert (profile.supports_tools, profile.fact("supports_tools").source) == (False, "verified")
     assert (profile.context_window, profile.fact("context_window").source) == (4096, "verified")
