@@ -214,6 +214,7 @@ def test_what_is_copied_and_what_a_saved_notebook_has(lab, tmp_path: Path, theme
             indent=2,
         )
     )
+    expect(chat).not_to_contain_text("Copied the answer.")
     notebook.picture(tmp_path / f"chat-{theme}.png")
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
 

@@ -180,7 +180,7 @@ function actions(chat) {
       if (message.token !== wanted) return;  // another view asked
       const ok = await copyText(message.text);
       const what = { code: "Copied as code", messages: "Copied as messages", answer: "Copied the answer" }[message.what] || "Copied";
-      if (ok) this.say(`${what}.`);
+      this.say(ok ? `${what}.` : "");
       box.hidden = ok;
       byHand.value = ok ? "" : message.text;
       if (!ok) byHand.select();
