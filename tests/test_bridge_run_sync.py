@@ -398,7 +398,7 @@ def test_a_coroutine_that_blocks_the_foreign_loop_does_not_block_what_is_run_aft
         try:
             run_sync(blocks())
         except KeyboardInterrupt as interrupt:
-            print(time.monotonic() - begin < 2, interrupt.run.name)
+            print(time.monotonic() - begin < 10, interrupt.run.name)
         print(run_sync(seven()))
         """,
         stderr="A coroutine blocks the event loop mamba-nb-foreign; what comes next runs on a new one.\n",

@@ -261,7 +261,7 @@ class TestStop:
                         break  # leaving the loop cancels the work
                 with pytest.raises(RunStopped) as stopped:
                     run.result()
-                server.wait_idle(2)
+                server.wait_idle()
             grid = stopped.value.partial
             assert [(c.prompt_id, c.generation.status) for c in grid] == [(0, "done"), (1, "stopped")]
             assert grid.cells[1].generation.text.startswith("never ")
@@ -301,7 +301,7 @@ class TestStop:
                         raise SystemExit("the comparison ended before the interrupt")
                     except KeyboardInterrupt as interrupt:
                         grid = interrupt.partial
-                    server.wait_idle(2)
+                    server.wait_idle()
                     finished = {r.prompt for r in server.requests[before:]
                                 if r.prompt not in ("", "Hi") and not r.disconnected and r.ended_at}
                     done = {c.prompt for c in grid if c.generation.status == "done"}
@@ -334,8 +334,8 @@ class TestStop:
                     mb.compare(backend, ["1", "2"], max_concurrency=1, live=False)
                 took_s = time.monotonic() - sent[0]
                 thread.join()
-                server.wait_idle(2)
-            assert took_s < 1
+                server.wait_idle()
+            assert took_s < 10  # the answer would have come after 30
             assert [c.generation.status for c in stopped.value.partial] == ["done", "stopped"]
             assert stopped.value.run in mb.runs(ended=True)
             assert server.disconnects == 1

@@ -202,10 +202,11 @@ class TestWhenItIsAsked:
 class TestWhatItCosts:
     def test_a_closed_port_answers_at_once(self, keep):
         with closed_port() as place:
-            backend = keep(OpenAICompatibleBackend("gpt-4o", f"{place.root}/v1"))
             began = time.monotonic()
-            assert source(backend, "context_window") == (128_000, "claimed")
-            assert time.monotonic() - began < 1.4
+            for _ in range(8):  # 12 s, if each waited for the server
+                backend = keep(OpenAICompatibleBackend("gpt-4o", f"{place.root}/v1"))
+                assert source(backend, "context_window") == (128_000, "claimed")
+            assert time.monotonic() - began < 6
 
     def test_a_tar_pit_costs_a_second_and_a_half_once(self, keep):
         with tar_pit() as place:
@@ -215,11 +216,11 @@ class TestWhatItCosts:
             began = time.monotonic()
             assert source(backend, "context_window") == (128_000, "claimed")
             took_s = time.monotonic() - began
-            assert 1 < took_s < 3
+            assert 1 < took_s < 8
             began = time.monotonic()
-            for _ in range(5):
+            for _ in range(5):  # 7.5 s, if each waited again
                 backend.profile  # noqa: B018
-            assert time.monotonic() - began < 1
+            assert time.monotonic() - began < 5
 
     @pytest.mark.parametrize(
         "script",

@@ -282,11 +282,11 @@ class TestTls:
             loop.close()
 
     def test_a_certificate_that_nobody_trusts_is_named(self, tls_url):
-        with OpenAICompatibleBackend("alpha", tls_url, max_retries=3) as backend:
+        with OpenAICompatibleBackend("alpha", tls_url, max_retries=8) as backend:
             began = time.monotonic()
             with pytest.raises(ServerUnreachable, match=r"The certificate of 127\.0\.0\.1:\d+ is not trusted"):
                 backend.list_models()
-            assert time.monotonic() - began < 1.0  # it is not tried again
+            assert time.monotonic() - began < 10  # it is not tried again, which would take 20 s and more
 
     def test_a_certificate_that_the_environment_trusts_is_fine_on_local_hosts_too(
         self, tls_url, certificate, monkeypatch

@@ -6,7 +6,7 @@ import os
 import time
 
 import pytest
-from kernels.driver import Kernel
+from kernels.driver import PROMPTLY_S, Kernel
 
 from mamba_nb.testing import Script, ScriptedServer, words
 
@@ -52,8 +52,8 @@ def test_an_interrupted_comparison_keeps_what_finished_and_the_queued_cells_get_
     kernel.replies(cells)
     assert [cell.status for cell in cells] == ["error", "aborted", "aborted"]
     assert "KeyboardInterrupt" in cells[0].error
-    assert cells[0].replied_at - began < 1
-    server.wait_idle(2)
+    assert cells[0].replied_at - began < PROMPTLY_S
+    server.wait_idle()
     assert server.disconnects == 1
     assert "stopped" in html_of(cells[0])[-1]
     kernel.run("import sys; grid = sys.last_value.partial")
@@ -70,8 +70,8 @@ def test_a_comparison_awaited_in_a_cell_can_be_interrupted_too(kernel, server):
     began = kernel.interrupt()
     kernel.replies(cells)
     assert [cell.status for cell in cells] == ["error", "aborted"]
-    assert cells[0].replied_at - began < 1
-    server.wait_idle(2)
+    assert cells[0].replied_at - began < PROMPTLY_S
+    server.wait_idle()
     assert kernel.value("run.partial.count('done')") >= 1
 
 
@@ -99,5 +99,5 @@ def test_an_ask_that_is_interrupted_closes_the_connection(kernel, server):
     began = kernel.interrupt()
     kernel.replies(cells)
     assert "KeyboardInterrupt" in cell.error
-    assert cell.replied_at - began < 1
-    server.wait_for_disconnects(1, 2)
+    assert cell.replied_at - began < PROMPTLY_S
+    server.wait_for_disconnects(1)

@@ -25,6 +25,7 @@ from jupyter_client.manager import KernelManager
 LAUNCH = "from ipykernel.kernelapp import launch_new_instance; launch_new_instance()"
 LAUNCH_ON_UVLOOP = f"import uvloop; uvloop.install(); {LAUNCH}"
 PATIENCE_S = 40.0
+PROMPTLY_S = 10.0  # for what takes a second at most, where other work may share the machine
 
 
 @dataclass
