@@ -106,10 +106,10 @@ class TestOllama:
         assert [request.path for request in server.requests] == ["/v1/chat/completions"]
 
     def test_asking_for_the_context_is_not_in_the_figures(self, server):
-        server.scripts["/api/ps"] = Script(ttft_s=2)
+        server.scripts["/api/ps"] = Script(ttft_s=0.8)
         with ollama(server) as backend:
             answer = backend.ask("word " * 2000)
-        assert "drops the oldest text" in answer.warnings[0] and answer.latency_s < 2
+        assert "drops the oldest text" in answer.warnings[0] and answer.latency_s < 0.8
 
     @pytest.mark.parametrize("fault", [Script(never=True), Script(status=500), Script(error_body="<html>")], ids=str)
     def test_a_server_that_does_not_tell_its_context_gives_no_alarm_and_no_error(self, fault, server):
