@@ -10,10 +10,7 @@ Order and index are kept, a failure is a value in an error column, and nothing t
 from __future__ import annotations
 
 import contextlib
-import re
-import string
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -21,12 +18,12 @@ import pandas as pd
 from mamba_nb._bridge import Run, refuse_on_private_loops, wait_with_ticks
 from mamba_nb._frontend import bar_class
 from mamba_nb.compare.engine import Engine
-from mamba_nb.compare.plan import ModelLike, Plan, make_plan
+from mamba_nb.compare.plan import ModelLike, Plan
 from mamba_nb.display.frames import to_frame
-from mamba_nb.display.structured import columns_of, parsed
-from mamba_nb.display.text import storable
+from mamba_nb.display.structured import columns_of
 from mamba_nb.errors import BadInput
-from mamba_nb.records import Comparison, Generation
+from mamba_nb.pandas._columns import Output, Rows, new_columns, text_column
+from mamba_nb.records import Comparison
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -82,9 +79,9 @@ class MambaAccessor:
             BadInput: If an argument is wrong, or a new column would hide one that is there; nothing has been sent.
             KeyboardInterrupt: On an interrupt; `.partial` is the frame with the answers so far.
         """
-        wanted = _Output(output, columns_of(output, prefix)) if output is not None else None
-        self._refuse_to_hide(_names(wanted, column))
-        rows = _Rows(self._frame, prompt)
+        wanted = Output(output, columns_of(output, prefix)) if output is not None else None
+        self._refuse_to_hide(new_columns(wanted, column))
+        rows = Rows(self._frame, prompt)
         plan = rows.plan(
             [_chosen(model, settings)],
             system=system,
@@ -143,8 +140,8 @@ class MambaAccessor:
             raise BadInput(
                 "A wide table has one answer a model and row: repeats must be 1.", hint="Leave out wide=True."
             )
-        wanted = _Output(output, columns_of(output, prefix)) if output is not None else None
-        rows = _Rows(self._frame, prompt)
+        wanted = Output(output, columns_of(output, prefix)) if output is not None else None
+        rows = Rows(self._frame, prompt)
         plan = rows.plan(
             list(models),
             repeats=repeats,
@@ -155,7 +152,9 @@ class MambaAccessor:
         )
         labels = [column.label for column in plan.columns]
         if wide:
-            self._refuse_to_hide([name for label in labels for name in _names(wanted and wanted.under(label), label)])
+            self._refuse_to_hide(
+                [name for label in labels for name in new_columns(wanted and wanted.under(label), label)]
+            )
         elif wanted is not None:
             self._refuse_to_hide([*wanted.columns, OUTPUT_ERROR], to_frame(NOTHING).columns)
 
@@ -164,7 +163,7 @@ class MambaAccessor:
 
         return framed(None) if rows.empty else _run(plan, framed, progress)
 
-    def _long(self, comparison: Comparison | None, rows: _Rows, output: _Output | None) -> pd.DataFrame:
+    def _long(self, comparison: Comparison | None, rows: Rows, output: Output | None) -> pd.DataFrame:
         table = to_frame(comparison or NOTHING)
         table.index = self._frame.index[table["prompt_id"].to_numpy(dtype="int64")]
         if output is not None:
@@ -172,11 +171,11 @@ class MambaAccessor:
             errors = [rows.error(cell.prompt_id, cell.generation) for cell in (comparison or NOTHING).cells]
             for name, values in output.read(answers, errors, table.index).items():
                 table[name] = values
-            table[OUTPUT_ERROR] = _texts(errors, table.index)
+            table[OUTPUT_ERROR] = text_column(errors, table.index)
         return table.drop(columns="prompt_id")
 
     def _wide(
-        self, comparison: Comparison | None, rows: _Rows, labels: Sequence[str], output: _Output | None
+        self, comparison: Comparison | None, rows: Rows, labels: Sequence[str], output: Output | None
     ) -> pd.DataFrame:
         result = self._frame.copy()
         for label in labels:
@@ -192,98 +191,6 @@ class MambaAccessor:
                 hint='Call the new one something else: column="...", prefix="..." for the fields of output=, or '
                 "variant(backend, name=...) for a model.",
             )
-
-
-@dataclass(frozen=True)
-class _Output:
-    """What answers are held to, and the columns they become: name -> field and dtype."""
-
-    model: type[BaseModel]
-    columns: Mapping[str, tuple[str, str]]
-
-    def under(self, label: str) -> _Output:
-        """The same with a model's name before each column's."""
-        return replace(self, columns={f"{label}_{name}": column for name, column in self.columns.items()})
-
-    def read(
-        self, answers: Sequence[Generation | None], errors: list[str | None], index: pd.Index[Any]
-    ) -> dict[str, pd.Series[Any]]:
-        """The columns; what does not fit is written into `errors` at its place."""
-        texts = [None if answer is None else answer.text for answer in answers]
-        cut = [answer is not None and answer.finish_reason == "length" for answer in answers]
-        values = parsed(self.model, texts, errors, cut)
-        return {
-            name: pd.Series([row and row[field] for row in values], index=index, dtype=dtype)
-            for name, (field, dtype) in self.columns.items()
-        }
-
-
-class _Rows:
-    """Which rows are asked what."""
-
-    def __init__(self, frame: pd.DataFrame, prompt: str) -> None:
-        if not isinstance(prompt, str) or not prompt.strip():
-            raise BadInput(
-                f"The prompt must be a text with columns in braces, or a column's name; this is {prompt!r}.",
-                hint='For example df.mamba.ask("Summarise: {text}").',
-            )
-        self.is_column = prompt in frame.columns
-        self.prompt = prompt
-        names = [prompt] if self.is_column else sorted(_columns_in(prompt))
-        there = [name for name in names if name in frame.columns]
-        missing = frame[there].isna().any(axis=1).to_numpy() if there else [False] * len(frame)
-        self.skipped = {position for position, is_missing in enumerate(missing) if is_missing}
-        self.asked = [position for position in range(len(frame)) if position not in self.skipped]
-        self.frame = frame.iloc[self.asked].set_axis(self.asked, axis=0)
-        if not len(frame):  # nothing to ask, but a column that is not there is wrong all the same
-            wrong = [name for name in names if name not in frame.columns]
-            if wrong:
-                raise BadInput(f"The DataFrame has no column {wrong[0]!r}.")
-
-    @property
-    def empty(self) -> bool:
-        """Whether there is nothing to ask."""
-        return not self.asked
-
-    def answers(self, comparison: Comparison | None, label: str | None = None) -> dict[int, Generation]:
-        """Position in the frame -> the answer."""
-        return {
-            cell.prompt_id: cell.generation
-            for cell in (comparison.cells if comparison else ())
-            if label is None or cell.label == label
-        }
-
-    def put_into(
-        self, result: pd.DataFrame, answers: Mapping[int, Generation], name: str, output: _Output | None
-    ) -> None:
-        """Put answers beside their rows: as texts under `name`, or as what `output` makes of them; and the errors."""
-        listed = [answers.get(position) for position in range(len(result))]
-        errors = [self.error(position, answer) for position, answer in enumerate(listed)]
-        if output is not None:
-            for column, values in output.read(listed, errors, result.index).items():
-                result[column] = values
-        else:
-            whole = [answer if error is None else None for answer, error in zip(listed, errors, strict=True)]
-            texts = [None if answer is None else answer.text for answer in whole]
-            result[name] = _texts(texts, result.index)
-        result[f"{name}_error"] = _texts(errors, result.index)
-
-    def plan(self, models: Sequence[ModelLike], **options: Any) -> Plan:
-        """The grid to run, checked; where no row is asked, of a prompt that is never sent."""
-        if self.empty:
-            return make_plan(models, "-", **options)
-        column, template = (self.prompt, None) if self.is_column else (None, self.prompt)
-        return make_plan(models, self.frame, column=column, template=template, **options)
-
-    def error(self, position: int, answer: Generation | None) -> str | None:
-        """What went wrong with a row, or None."""
-        if position in self.skipped:
-            return "Not asked: a value that the prompt needs is missing."
-        if answer is None:
-            return "Not asked: it was stopped before."
-        if answer.status == "done":
-            return None
-        return answer.error or "Stopped before the answer was whole."
 
 
 def _run(plan: Plan, framed: Callable[[Comparison | None], pd.DataFrame], progress: bool) -> pd.DataFrame:
@@ -320,11 +227,6 @@ def _bar(total: int, *, shown: bool) -> Iterator[Any]:
         moved(total)
 
 
-def _names(output: _Output | None, name: str) -> list[str]:
-    """The columns that `put_into` makes."""
-    return [*([name] if output is None else output.columns), f"{name}_error"]
-
-
 def _held_to(output: type[BaseModel] | None, params: Mapping[str, Any]) -> dict[str, Any]:
     return {**params} if output is None else {**params, "response_format": output}
 
@@ -335,15 +237,3 @@ def _chosen(model: ModelLike | None, settings: AgentSettings | None) -> ModelLik
     from mamba_nb.settings import AgentSettings
 
     return (settings or AgentSettings()).model_backend.model
-
-
-def _columns_in(template: str) -> set[str]:
-    try:
-        fields = [name for _, name, _, _ in string.Formatter().parse(template) if name is not None]
-    except ValueError:
-        return set()  # the plan says what is wrong with it
-    return {re.split(r"[.\[]", name)[0] for name in fields}
-
-
-def _texts(values: Sequence[str | None], index: pd.Index[Any]) -> pd.Series[Any]:
-    return pd.Series([None if value is None else storable(value) for value in values], index=index, dtype="str")
