@@ -589,8 +589,8 @@ def test_row_4_no_key_is_needed_and_the_environments_never_leaves_for_another_ho
 def test_row_9_silence_while_a_model_loads_says_that_it_loads():
     script = Script(text="Hi")
     with (
-        ScriptedServer(script, style="ollama", models=[MODEL], load_s=1.0) as server,
-        OpenAICompatibleBackend(MODEL, server.base_url, server="ollama", timeout=0.4) as backend,
+        ScriptedServer(script, style="ollama", models=[MODEL], load_s=2.0) as server,
+        OpenAICompatibleBackend(MODEL, server.base_url, server="ollama", timeout=1) as backend,
     ):
         assert backend.ask("Hi").text == "Hi"  # it says that it is loading, so the wait goes on
     with ScriptedServer(Script(never=True), models=[MODEL]) as server:

@@ -295,7 +295,7 @@ class TestWhatElseIsThere:
         with ScriptedServer(style="lmstudio", models=["m"]) as server:
             for path in ("/api/v1/models", "/api/v0/models"):
                 server.scripts[path] = Script(never=True)
-            (found,) = only(server.root, timeout=0.8)
+            (found,) = only(server.root, timeout=3)
         assert (found.kind, [model.id for model in found.models]) == ("lmstudio", ["m"])
         assert "No more than the names of its models came in time" in found.problems[0]
 
@@ -309,7 +309,7 @@ class TestWhatElseIsThere:
                 "/info",
             ):
                 server.scripts[path] = Script(never=True)
-            (found,) = only(server.root, timeout=0.8)
+            (found,) = only(server.root, timeout=3)
         assert (found.kind, found.certainty) == ("compatible", "guess")
 
     def test_a_server_that_dies_between_two_calls_is_no_exception(self):

@@ -71,10 +71,10 @@ class TestLook:
 
     def test_silence_and_a_slow_answer_are_two_things(self):
         with decoy("silent") as place, pytest.raises(TimeoutError) as raised:
-            look(place.root, connect_s=0.1, read_s=0.2)
+            look(place.root, connect_s=1, read_s=0.2)
         assert not isinstance(raised.value, TooSlow)
         with decoy("drip") as place, pytest.raises(TooSlow):
-            look(place.root, connect_s=0.1, read_s=0.3)
+            look(place.root, connect_s=1, read_s=0.3)
 
     def test_nothing_there_is_an_os_error(self):
         with closed_port() as place, pytest.raises(OSError):
