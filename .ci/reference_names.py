@@ -17,7 +17,8 @@ from pydantic import BaseModel
 import mamba_nb
 
 ROOMS_THAT_ARE_VERBS = {"compare": "mamba_nb.compare.verbs", "doctor": "mamba_nb.doctor.examine"}
-HOOKS = {"model_post_init", "settings_customise_sources"}  # for pydantic, not for users
+# For pydantic and for ipywidgets, not for users.
+HOOKS = {"model_post_init", "settings_customise_sources", "open", "get_state", "send_state", "show", "fold"}
 METHODS = (FunctionType, classmethod, staticmethod)
 SECTION = re.compile(r"^(?:Args|Attributes|Examples|Raises|Returns):$", re.MULTILINE)
 
@@ -59,7 +60,8 @@ def class_line(name: str, kind: type) -> str:
     """A class with its arguments, or for a record with its attributes; and its methods."""
     record = dataclasses.is_dataclass(kind)
     line = f"`{name}{'' if record else signature(kind)}`: {first_line(kind)}"
-    own = {each: member for each, member in vars(kind).items() if not each.startswith("_") and each not in HOOKS}
+    members = {each: member for part in reversed(parts_of(kind)) for each, member in vars(part).items()}
+    own = {each: member for each, member in members.items() if not each.startswith("_") and each not in HOOKS}
     fields = {field.name for field in dataclasses.fields(kind)} if record else set()
     said = set(entries(kind.__doc__ or "", "Attributes")) if not issubclass(kind, BaseModel) else set()
     properties = {each for each, member in own.items() if isinstance(member, property | cached_property)}
@@ -68,6 +70,14 @@ def class_line(name: str, kind: type) -> str:
         if listed:
             line += f"\n  - {title} {', '.join(f'`{each}`' for each in sorted(listed))}"
     return line
+
+
+def parts_of(kind: type) -> list[type]:
+    """The class, and what it inherits from classes of this package that have no name of their own outside it."""
+    return [
+        kind,
+        *(base for base in kind.__mro__[1:] if base.__module__.startswith("mamba_nb.") and "._" in base.__module__),
+    ]
 
 
 def signature(function: Any) -> str:
