@@ -48,6 +48,8 @@ SCROLLER = ".jp-NotebookPanel-notebook .jp-WindowedPanel-outer"
 KERNEL = {"name": "python3", "display_name": "Python 3"}
 # JupyterLab's own complaint, where a restart overtakes a request of its debugger.
 OF_A_RESTART = "Could not restore the debugger state"
+# What stands for a widget that JupyterLab has given up; and, until then, for one that it looks for.
+WIDGET_LOST, WIDGET_SOUGHT = "Error displaying widget: model not found", "Loading widget..."
 MOST_PIXELS = 12_000  # Chromium paints no more in one picture
 
 expect.set_options(timeout=30_000)
@@ -252,6 +254,23 @@ class NotebookPage:
             return self.save()
         finally:
             self.page.evaluate(TOGGLE_SAVING_STATE)
+
+    def wait_for_saved_widgets(self, tries: int = 3) -> None:
+        """Wait until the widgets of a notebook saved with their state are shown, by a kernel that never made them.
+
+        JupyterLab takes such a notebook for restored when its kernel has connected, and from then on gives a widget
+        two seconds to be read from the file. Where that was too short the page is loaded again, as its reader would.
+        """
+        lost, sought = (self.page.get_by_text(text, exact=True) for text in (WIDGET_LOST, WIDGET_SOUGHT))
+        for _ in range(tries):
+            expect(self.locator(".mn-widget").or_(lost).first).to_be_visible()
+            expect(sought).to_have_count(0)
+            if not lost.count():
+                return
+            self.page.reload(wait_until="load")
+            self.page.wait_for_function(KERNEL_IDLE)
+            self.console.clear()  # JupyterLab says there, too, what it has given up
+        raise AssertionError(f"JupyterLab showed no saved widgets in {tries} tries: {self.console}")
 
     def picture(self, path: Path) -> Path:
         """A picture of the whole notebook: the window grows until nothing has to be scrolled."""

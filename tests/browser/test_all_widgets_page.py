@@ -147,6 +147,7 @@ def test_saved_with_its_state_each_widget_shows_it_and_does_nothing(page, openin
     assert "widgets" in with_state.metadata
     assert has_no_key(json.dumps(with_state))
     with opening(with_state) as again:  # a kernel that knows nothing of it
+        again.wait_for_saved_widgets()
         workbench.answered(again)
         expect(again.locator(".mn-picker .mn-panel strong")).to_have_text("locked-model")
         expect(again.locator(WIDGETS["table"])).to_contain_text("claude-3-opus")

@@ -9,6 +9,7 @@ import pytest
 from playwright.sync_api import expect
 
 TEXT = "The sky is **blue**.\n\n| a | b |\n|---|---|\n| 1 | 2 |\n\n```python\nprint(1)\n```\n\nThat is all."
+WIDGET = "application/vnd.jupyter.widget-view+json"
 HOSTILE = """<img src=x onerror="window.harmed=1"><script>window.harmed=2</script>[x](javascript:alert(1))"""
 
 SERVER = """
@@ -79,7 +80,7 @@ def test_a_notebook_saved_with_the_defaults_shows_the_answers_without_a_kernel(l
     outputs = saved.cells[1].outputs
     assert "sk-very-secret" not in str(outputs)
     assert [sorted(output.data) for output in outputs] == [
-        ["application/vnd.jupyter.widget-view+json", "text/plain"],
+        [WIDGET, "text/plain"],
         ["text/html", "text/plain"],
     ]
     folded = lab(saved).locator(".mn-fold")
@@ -94,9 +95,12 @@ def test_a_notebook_saved_with_widget_state_shows_the_panels_without_a_kernel(la
     notebook.run_all()
     expect(notebook.locator(".mn-widget .mn-panel").nth(1)).to_contain_text("done")
     saved = notebook.save_with_widget_state()
-    assert "widgets" in saved.metadata
+    [state] = saved.metadata["widgets"].values()
+    [shown] = [output.data[WIDGET] for cell in saved.cells for output in cell.outputs if WIDGET in output.data]
+    assert shown["model_id"] in state["state"]
     assert "sk-very-secret" not in str(saved.metadata)
     again = lab(saved)
+    again.wait_for_saved_widgets()
     expect(again.locator(".mn-widget .mn-panel").nth(0).locator("strong")).to_have_text("blue")
     expect(again.locator(".mn-widget .mn-panel").nth(1)).to_contain_text("Two.")
     assert again.external == []
