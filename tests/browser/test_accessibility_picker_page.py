@@ -84,7 +84,7 @@ def test_the_picker_in_all_its_states(lab, theme, tmp_path):
         tar_pit() as pit,
         closed_port() as nowhere,
         PackageIndex(sends=20_000_000) as index,
-        ScriptedServer(slow, style="ollama", models=["llama3.2", "nomic-embed-text"], about=about, load_s=2) as ollama,
+        ScriptedServer(slow, style="ollama", models=["llama3.2", "nomic-embed-text"], about=about, load_s=5) as ollama,
         ScriptedServer(Script(status=500, error_body=refusal), style="vllm", models=["too-big"]) as bad,
         ScriptedServer(Script(text="Hello *there*."), style="vllm", models=["secret"], api_key=KEY) as locked,
     ):
@@ -180,7 +180,7 @@ def test_the_table_in_all_its_states(lab, theme, tmp_path):
         keys.press("Enter")
         expect(row.get_by_role("progressbar")).to_be_visible()
         expect(row.get_by_role("button", name="Stop llama3.2")).to_be_focused()
-        expect(row).to_contain_text("probing")
+        expect(row).to_contain_text(" of 20: ")
         found["probing"] = violations(page, ".mn-profiling")
         keys.press("Enter")
         expect(row).to_contain_text("stopped")

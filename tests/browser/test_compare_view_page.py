@@ -46,6 +46,13 @@ SLOW = start(
 )
 
 
+ALL_ENDED = "import mamba_nb, time\nwhile mamba_nb.runs(): time.sleep(0.05)"
+BOTH_SAY_THE_SAME = """() => {
+    const [first, , second] = [...document.querySelectorAll('.mn-cv .mn-answer')].map(box => box.innerText.trim());
+    return !!second && first === second;
+}"""
+
+
 def pictures(tmp_path: Path) -> Path:
     folder = Path(os.environ.get("PICTURES", tmp_path))
     folder.mkdir(exist_ok=True)
@@ -131,10 +138,8 @@ def test_a_second_view_and_a_reload_in_mid_stream_go_on_from_where_it_is(lab, tm
     expect(answers).to_have_count(4)
     expect(answers.nth(2)).to_contain_text("word word word")
     # Both views draw from one copy, and nothing is in it twice.
-    both = "boxes => [boxes[0], boxes[2]].map(box => box.innerText.trim())"
-    first, second = answers.evaluate_all(both)
-    assert first == second
-    assert set(first.split()) == {"word"}
+    notebook.page.wait_for_function(BOTH_SAY_THE_SAME)
+    assert set(answers.nth(2).inner_text().split()) == {"word"}
 
     notebook.save()
     notebook.page.reload(wait_until="load")
@@ -144,7 +149,7 @@ def test_a_second_view_and_a_reload_in_mid_stream_go_on_from_where_it_is(lab, tm
     expect(answers.first).to_contain_text("word " * (length // 5 + 20))
     notebook.locator(".mn-cv").first.get_by_role("button", name="Stop", exact=True).click()
     expect(notebook.locator(".mn-cv .mn-panel").nth(2)).to_contain_text("stopped")
-    notebook.run_cell(2, "view.comparison.generations[0].text")
+    notebook.run_cell(2, f"{ALL_ENDED}\nview.comparison.generations[0].text")
     told = notebook.locator(".jp-OutputArea-executeResult .jp-OutputArea-output").last.inner_text().strip().strip("'")
     assert " ".join(told.split()) == " ".join(answers.first.inner_text().split())
     assert notebook.external == []
@@ -259,7 +264,7 @@ def test_a_cell_that_is_run_again_ends_what_its_last_run_began(lab, tmp_path: Pa
     ask(notebook, "Tell me more.")
     expect(panel(notebook, 0)).to_contain_text("streaming")
     notebook.run_cell(1)
-    notebook.run_cell(2, "import mamba_nb, time; time.sleep(1); mamba_nb.runs()")
+    notebook.run_cell(2, f"{ALL_ENDED}\nmamba_nb.runs()")
     listed = notebook.locator(".jp-OutputArea-executeResult .jp-OutputArea-output").last
     expect(listed).to_have_text("<no runs under way>")
     expect(panel(notebook, 0)).to_contain_text("idle")

@@ -40,7 +40,7 @@ def test_a_blocking_cell_shows_panels_that_stream_and_keeps_them(lab, tmp_path: 
         [
             start(
                 {
-                    "qwen3:8b": f"Script(text={TEXT!r}, reasoning='Let me think. ' * 20, itl_s=0.02)",
+                    "qwen3:8b": f"Script(text={TEXT!r}, reasoning='Let me think. ' * 20, itl_s=0.06)",
                     "llama3.2:3b": f"Script(text={HOSTILE!r}, itl_s=0.05)",
                 }
             ),

@@ -176,7 +176,7 @@ from mamba_nb.backends import OpenAICompatibleBackend
 from mamba_nb.testing import Script, ScriptedServer
 from mamba_nb.widgets.vote import VoteView
 
-server = ScriptedServer(Script(text=["one ", "two ", "three"], itl_s=0.4), models=("alpha", "beta")).__enter__()
+server = ScriptedServer(Script(text=["one ", "two ", "three"], itl_s=1.5), models=("alpha", "beta")).__enter__()
 backends = [OpenAICompatibleBackend(name, server.base_url, max_retries=0) for name in server.models]
 run = mb.start_compare(backends, ["first", "second", "third"], max_concurrency=1)
 view = VoteView(run)
