@@ -15,10 +15,10 @@ from typing import Any
 from pydantic import BaseModel
 
 import mamba_nb
+from mamba_nb.widgets._base import MambaWidget
 
 ROOMS_THAT_ARE_VERBS = {"compare": "mamba_nb.compare.verbs", "doctor": "mamba_nb.doctor.examine"}
-# For pydantic and for ipywidgets, not for users.
-HOOKS = {"model_post_init", "settings_customise_sources", "open", "get_state", "send_state", "show", "fold"}
+HOOKS = {"model_post_init", "settings_customise_sources"}  # for pydantic, not for users
 METHODS = (FunctionType, classmethod, staticmethod)
 SECTION = re.compile(r"^(?:Args|Attributes|Examples|Raises|Returns):$", re.MULTILINE)
 
@@ -61,7 +61,7 @@ def class_line(name: str, kind: type) -> str:
     record = dataclasses.is_dataclass(kind)
     line = f"`{name}{'' if record else signature(kind)}`: {first_line(kind)}"
     members = {each: member for part in reversed(parts_of(kind)) for each, member in vars(part).items()}
-    own = {each: member for each, member in members.items() if not each.startswith("_") and each not in HOOKS}
+    own = {each: member for each, member in members.items() if not each.startswith("_") and not is_hook(kind, each)}
     fields = {field.name for field in dataclasses.fields(kind)} if record else set()
     said = set(entries(kind.__doc__ or "", "Attributes")) if not issubclass(kind, BaseModel) else set()
     properties = {each for each, member in own.items() if isinstance(member, property | cached_property)}
@@ -78,6 +78,11 @@ def parts_of(kind: type) -> list[type]:
         kind,
         *(base for base in kind.__mro__[1:] if base.__module__.startswith("mamba_nb.") and "._" in base.__module__),
     ]
+
+
+def is_hook(kind: type, name: str) -> bool:
+    """Whether a member is there for a library, or for the widgets' own work, and not for users."""
+    return name in HOOKS or (issubclass(kind, MambaWidget) and name in vars(MambaWidget))
 
 
 def signature(function: Any) -> str:

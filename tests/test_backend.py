@@ -271,10 +271,10 @@ class TestAnswers:
         assert str(answer) == "The sky is blue." and run.state == "done"
 
     def test_times_are_about_those_of_the_server(self, server, connect):
-        server.script = Script(text=words(5), ttft_s=0.1, itl_s=0.05)
+        server.script = Script(text=words(5), ttft_s=0.1, itl_s=0.2)
         answer = connect(server).ask("Why?")
-        assert 100 <= answer.ttft_ms < 5000 and 0 < answer.itl_p50_ms < 5000
-        assert 0.3 <= answer.latency_s < 10
+        assert 100 <= answer.ttft_ms < 3000 and 180 <= answer.itl_p50_ms < 1000
+        assert 0.9 <= answer.latency_s < 10
 
     def test_a_completion_has_a_latency_but_no_ttft(self, server, connect):
         server.script = Script(text=words(4), ttft_s=0.05)
@@ -952,7 +952,7 @@ class TestHealth:
             began = time.monotonic()
             for health in self.both(place.base_url, connect, timeout=0.3):
                 assert not health and "did not answer within 0.3 s" in health.error
-            assert time.monotonic() - began < 10
+            assert time.monotonic() - began < 5
 
     def test_a_page_is_no_model_server(self, server, connect):
         server.scripts["/v1/models"] = Script(error_body=PAGE)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from mamba_nb.settings import AgentSettings, ModelBackendSettings
 
-__all__ = ["OpenAICompatibleBackend", "checked_base_url"]
+__all__ = ["OpenAICompatibleBackend"]
 
 T = TypeVar("T")
 CLOSING_S = 5.0  # how long `close` waits for the connections to end

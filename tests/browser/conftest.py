@@ -50,6 +50,7 @@ KERNEL = {"name": "python3", "display_name": "Python 3"}
 OF_A_RESTART = "Could not restore the debugger state"
 # What stands for a widget that JupyterLab has given up; and, until then, for one that it looks for.
 WIDGET_LOST, WIDGET_SOUGHT = "Error displaying widget: model not found", "Loading widget..."
+NOT_FOUND = "widget model not found"  # what it says then on the console
 MOST_PIXELS = 12_000  # Chromium paints no more in one picture
 
 expect.set_options(timeout=30_000)
@@ -267,9 +268,9 @@ class NotebookPage:
             expect(sought).to_have_count(0)
             if not lost.count():
                 return
+            self.console[:] = [said for said in self.console if NOT_FOUND not in said]
             self.page.reload(wait_until="load")
             self.page.wait_for_function(KERNEL_IDLE)
-            self.console.clear()  # JupyterLab says there, too, what it has given up
         raise AssertionError(f"JupyterLab showed no saved widgets in {tries} tries: {self.console}")
 
     def picture(self, path: Path) -> Path:

@@ -218,7 +218,7 @@ def test_the_square_button_stops_the_panels_of_a_blocking_cell(opening, servers,
         page.wait()
         assert page.errors() == ["cell 1: KeyboardInterrupt: "]
         page.picture(tmp_path / "square.png")
-        servers.open.wait_idle(30)
+        servers.open.wait_idle()
         long = [request for request in servers.open.chats[begun:] if request.prompt == LONG]
         assert [request.disconnected for request in long] == [True, True]
         expect(page.locator(COPY)).to_have_count(1)

@@ -37,7 +37,7 @@ def test_each_widget_is_drawn_and_works(opening, jupyter, servers, tmp_path, fro
         workbench.say(page, "hello")
         before = len(servers.open.chats)
         workbench.stop_view(page)
-        servers.open.wait_idle(30)
+        servers.open.wait_idle()
         long = [request for request in servers.open.chats[before:] if request.prompt == workbench.LONG]
         assert [request.disconnected for request in long] == [True, True]
         page.page.screenshot(path=tmp_path / f"{frontend}.png", full_page=True)

@@ -111,7 +111,7 @@ def test_stop_stands_where_test_was_and_stops(lab, ollama):
     expect(panel).to_contain_text("stopped")
     expect(other).to_contain_text("stopped")
     assert panel.locator(".mn-answer").inner_text() == other.locator(".mn-answer").inner_text()
-    ollama.wait_idle(30)
+    ollama.wait_idle()
     assert any(request.disconnected for request in ollama.requests)
     assert page.console == []
 
@@ -234,7 +234,7 @@ def test_a_test_under_way_is_seen_after_a_reload_and_ends_when_its_cell_is_run_a
     page.page.wait_for_function(KERNEL_IS_IDLE)
     page.run_all()
     expect(picker.get_by_role("button", name="Test")).to_be_disabled()  # a new one, with nothing chosen
-    ollama.wait_idle(30)
+    ollama.wait_idle()
     assert [request.disconnected for request in ollama.chats] == [True]
     assert page.console == []
 
